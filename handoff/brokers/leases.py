@@ -1,0 +1,56 @@
+"""Keeping leases alive off the busy threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from handoff.contracts.errors import FashionError
+
+_log = logging.getLogger(__name__)
+
+
+class LeaseKeeper:
+    """Extends every held lease well before it runs out, from one thread, until told to let go of it."""
+
+    def __init__(self, extend: Callable[[Sequence[str]], None], *, ack_deadline_s: float) -> None:
+        """`extend` prolongs the leases of these ids by a whole ack deadline; it may raise FashionError."""
+        self._extend = extend
+        # A third of the deadline: two extensions in a row may fail before a lease is lost.
+        self._period_s = ack_deadline_s / 3
+        self._held: set[str] = set()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def hold(self, lease_id: str) -> None:
+        """Keep this lease alive from now on."""
+        with self._lock:
+            self._held.add(lease_id)
+
+    def release(self, lease_id: str) -> bool:
+        """Let go of a lease; False when it was let go of before."""
+        with self._lock:
+            known = lease_id in self._held
+            self._held.discard(lease_id)
+            return known
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._period_s):
+            with self._lock:
+                held = list(self._held)
+            try:
+                if held:
+                    self._extend(held)
+            except FashionError as error:
+                _log.warning("leases not extended, will try again: %s", error)

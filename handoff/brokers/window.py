@@ -1,0 +1,72 @@
+"""Flow control: how many messages a subscriber may ask for, given what it already holds."""
+
+from __future__ import annotations
+
+import threading
+
+from handoff.contracts.protocols import Limits, Message
+
+IMAGE_COUNT_ATTRIBUTE = "ce-imagecount"
+
+
+def image_count(message: Message) -> int:
+    """Say how many images a message stands for; 1 where it does not say."""
+    text = message.attributes.get(IMAGE_COUNT_ATTRIBUTE, "")
+    return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 10 else 1  # noqa: PLR2004 - under 2^31
+
+
+class Window:
+    """The unacked messages of one subscriber, counted in messages and in images."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._changed = threading.Condition()
+        self._messages = 0
+        self._images = 0
+        self._mean_images: float | None = None
+        self._closed = False
+
+    @property
+    def messages(self) -> int:
+        """Messages held now."""
+        return self._messages
+
+    def wait_for_room(self, timeout_s: float | None = None) -> int:
+        """Wait until at least one more message fits; how many to ask for, or 0 after `close` or the timeout.
+
+        Before anything is known of the messages' size it asks for one; after that for what fits by their running mean.
+        One message always fits in an empty window, whatever its size.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._room() > 0, timeout_s)
+            return 0 if self._closed else self._room()
+
+    def take(self, message: Message) -> None:
+        """Count a message as held."""
+        images = image_count(message)
+        with self._changed:
+            self._messages += 1
+            self._images += images
+            # A short memory (the last ~8 messages), so that a change of batch size is followed at once.
+            self._mean_images = images if self._mean_images is None else 0.875 * self._mean_images + 0.125 * images
+
+    def give_back(self, message: Message) -> None:
+        """Count a message as no longer held."""
+        with self._changed:
+            self._messages -= 1
+            self._images -= image_count(message)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End every wait, now and later."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _room(self) -> int:
+        idle = self._messages == 0
+        spare_messages = self._limits.max_in_flight - self._messages
+        spare_images = self._limits.max_images - self._images
+        if self._mean_images is None:
+            return 1 if idle else 0
+        return max(min(spare_messages, int(spare_images / self._mean_images)), int(idle))

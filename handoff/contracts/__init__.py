@@ -1,0 +1,1 @@
+"""Messages, payload formats, the artifact manifest, errors and protocols. Pure: no I/O, no vendor SDK."""

@@ -1,0 +1,192 @@
+"""Every error a user or an operator can meet, in one tree.
+
+FashionError
+├── SettingsInvalid            a flag, variable or file holds something unusable
+├── ArtifactInvalid            a model artifact's manifest or digests do not hold
+├── DataSetUnavailable         images or labels cannot be found or read
+├── MalformedMessage           a message that is not a request of a known version
+├── RequestRefused             this request can never succeed; it is answered `failed`
+│   ├── PayloadForbidden       the batch lies outside the configured store
+│   ├── PayloadNotFound        no object at the batch's address
+│   ├── PayloadCorrupt         the object's bytes are not the announced ones
+│   ├── PayloadTooLarge        the object is over the stated size limit
+│   ├── InvalidBatch           the bytes are no batch of images for this model
+│   ├── UnknownModel           the model asked for is not served here
+│   └── DeadlineExceeded       the request came too late to be worth classifying
+├── Unavailable                another attempt may succeed
+│   ├── StoreUnavailable       the object store did not answer
+│   ├── BrokerUnavailable      the broker did not answer
+│   └── RuntimeUnavailable     the classifier runtime did not answer
+├── ResponseTimeout            no response within the time the caller gave
+└── AnalysisFailed             the response says `failed`, or a prediction is missing
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+__all__ = [
+    "AnalysisFailed",
+    "ArtifactInvalid",
+    "BrokerUnavailable",
+    "DataSetUnavailable",
+    "DeadlineExceeded",
+    "ExitCode",
+    "FashionError",
+    "InvalidBatch",
+    "MalformedMessage",
+    "PayloadCorrupt",
+    "PayloadForbidden",
+    "PayloadNotFound",
+    "PayloadTooLarge",
+    "RequestRefused",
+    "ResponseTimeout",
+    "RuntimeUnavailable",
+    "SettingsInvalid",
+    "StoreUnavailable",
+    "Unavailable",
+    "UnknownModel",
+]
+
+
+class ExitCode(IntEnum):
+    """How a program ended; listed for users in docs/exit-codes.md."""
+
+    OK = 0
+    PREDICTIONS_FAILED = 1
+    USAGE = 2
+    SETTINGS_INVALID = 3
+    ARTIFACT_INVALID = 4
+    DATA_SET_UNAVAILABLE = 5
+    BROKER_UNAVAILABLE = 6
+    STORE_UNAVAILABLE = 7
+    RESPONSE_TIMEOUT = 8
+    RUNTIME_UNAVAILABLE = 9
+    MISSING_PACKAGE = 10
+    WORKERS_FAILED = 11
+    INTERRUPTED = 130
+
+
+class FashionError(Exception):
+    """Anything this project raises on purpose; its text is one sentence that says what to do."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[ExitCode] = ExitCode.PREDICTIONS_FAILED
+    retryable: ClassVar[bool] = False
+
+
+class SettingsInvalid(FashionError):
+    """A flag, an environment variable or the settings file holds something unusable."""
+
+    code, exit_code = "settings_invalid", ExitCode.SETTINGS_INVALID
+
+
+class ArtifactInvalid(FashionError):
+    """A model artifact is missing, incomplete or changed since it was written."""
+
+    code, exit_code = "artifact_invalid", ExitCode.ARTIFACT_INVALID
+
+
+class DataSetUnavailable(FashionError):
+    """Images or labels cannot be found, verified or read."""
+
+    code, exit_code = "data_set_unavailable", ExitCode.DATA_SET_UNAVAILABLE
+
+
+class MalformedMessage(FashionError):
+    """A message that is not a request (or response) of a version known here."""
+
+    code = "malformed_message"
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
+class RequestRefused(FashionError):
+    """This request can never succeed: it is answered with a `failed` response, never redelivered."""
+
+    code = "request_refused"
+
+
+class PayloadForbidden(RequestRefused):
+    """The batch's address lies outside the configured store prefix."""
+
+    code = "payload_forbidden"
+
+
+class PayloadNotFound(RequestRefused):
+    """There is no object at the batch's address."""
+
+    code = "payload_not_found"
+
+
+class PayloadCorrupt(RequestRefused):
+    """The object's bytes are not those the request announced."""
+
+    code = "payload_corrupt"
+
+
+class PayloadTooLarge(RequestRefused):
+    """The object, or what it unpacks to, is over the stated limit."""
+
+    code = "payload_too_large"
+
+
+class InvalidBatch(RequestRefused):
+    """The bytes are no batch of images for this model; the text names row and column."""
+
+    code = "invalid_batch"
+
+
+class UnknownModel(RequestRefused):
+    """The request names a model that this worker does not serve."""
+
+    code = "unknown_model"
+
+
+class DeadlineExceeded(RequestRefused):
+    """The request's deadline had passed before it was classified."""
+
+    code = "deadline_exceeded"
+
+
+class Unavailable(FashionError):
+    """Something outside did not answer; another attempt may succeed."""
+
+    code, retryable = "unavailable", True
+
+
+class StoreUnavailable(Unavailable):
+    """The object store did not answer."""
+
+    code, exit_code = "store_unavailable", ExitCode.STORE_UNAVAILABLE
+
+
+class BrokerUnavailable(Unavailable):
+    """The broker did not answer."""
+
+    code, exit_code = "broker_unavailable", ExitCode.BROKER_UNAVAILABLE
+
+
+class RuntimeUnavailable(Unavailable):
+    """The classifier runtime did not answer."""
+
+    code, exit_code = "runtime_unavailable", ExitCode.RUNTIME_UNAVAILABLE
+
+
+class ResponseTimeout(FashionError):
+    """No response arrived within the time the caller gave."""
+
+    code, exit_code = "response_timeout", ExitCode.RESPONSE_TIMEOUT
+
+
+class AnalysisFailed(FashionError):
+    """The service answered `failed`; `code` and text are the response's."""
+
+    code = "analysis_failed"
+
+    def __init__(self, message: str, *, error_code: str = "analysis_failed") -> None:
+        super().__init__(message)
+        self.error_code = error_code

@@ -1,0 +1,1 @@
+"""Object stores, one module each, chosen by URL scheme."""
