@@ -2,6 +2,7 @@
 
 FashionError
 ├── SettingsInvalid            a flag, variable or file holds something unusable
+├── MissingPackage             an optional package is needed and not installed
 ├── ArtifactInvalid            a model artifact's manifest or digests do not hold
 ├── DataSetUnavailable         images or labels cannot be found or read
 ├── MalformedMessage           a message that is not a request of a known version
@@ -36,6 +37,7 @@ __all__ = [
     "FashionError",
     "InvalidBatch",
     "MalformedMessage",
+    "MissingPackage",
     "PayloadCorrupt",
     "PayloadForbidden",
     "PayloadNotFound",
@@ -80,6 +82,18 @@ class SettingsInvalid(FashionError):
     """A flag, an environment variable or the settings file holds something unusable."""
 
     code, exit_code = "settings_invalid", ExitCode.SETTINGS_INVALID
+
+
+class MissingPackage(FashionError):
+    """An optional package is needed and not installed."""
+
+    code, exit_code = "missing_package", ExitCode.MISSING_PACKAGE
+
+    def __init__(self, package: str, *, needed_for: str) -> None:
+        super().__init__(
+            f"The Python package {package!r} is needed for {needed_for} and not installed; "
+            "`make install` installs what the README's commands need."
+        )
 
 
 class ArtifactInvalid(FashionError):

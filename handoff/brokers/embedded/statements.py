@@ -1,0 +1,170 @@
+"""The queue's few operations, each as SQL on an open transaction. Times are seconds since the epoch."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from handoff.contracts.errors import SettingsInvalid
+from handoff.contracts.protocols import Backlog, Message
+from handoff.contracts.topology import SubscriptionSpec
+
+# The subscription of a client that crashed goes away after this long, the least that Pub/Sub allows too.
+TEMPORARY_LIFE_S = 86_400.0
+
+# How much expired matter one sweep removes, so that it never holds the write lock for long (~10 ms).
+SWEEP_MESSAGES = 1_000
+
+
+class Claim(NamedTuple):
+    """One message taken for delivery."""
+
+    message_id: int
+    attempt: int
+    message: Message
+
+
+def subscription_id(connection: sqlite3.Connection, name: str) -> int:
+    """Find a subscription.
+
+    Raises: SettingsInvalid: there is none of that name
+    """
+    row = connection.execute("SELECT id FROM subscription WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        raise SettingsInvalid(f"There is no subscription {name!r}; run `fashion init` with the same settings first.")
+    return int(row[0])
+
+
+def declare_topic(connection: sqlite3.Connection, name: str) -> bool:
+    """Make a topic; False when it was there."""
+    return connection.execute("INSERT OR IGNORE INTO topic VALUES (?)", (name,)).rowcount > 0
+
+
+def declare_subscription(connection: sqlite3.Connection, spec: SubscriptionSpec, *, now: float) -> bool:
+    """Make a subscription; False when it was there."""
+    made = connection.execute(
+        "INSERT OR IGNORE INTO subscription (name, topic, retention_s, only_client_id, expires_at)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (
+            spec.name,
+            spec.topic,
+            spec.retention_s,
+            spec.only_client_id,
+            now + TEMPORARY_LIFE_S if spec.temporary else None,
+        ),
+    )
+    return made.rowcount > 0
+
+
+def drop_subscription(connection: sqlite3.Connection, name: str) -> None:
+    """Remove a subscription with everything that waits on it."""
+    connection.execute(
+        "DELETE FROM delivery WHERE subscription_id = (SELECT id FROM subscription WHERE name = ?)", (name,)
+    )
+    connection.execute("DELETE FROM subscription WHERE name = ?", (name,))
+
+
+def publish(connection: sqlite3.Connection, topic: str, message: Message, *, now: float) -> str:
+    """Store a message once, and a delivery of it for each subscription that wants it.
+
+    Raises: SettingsInvalid: no such topic
+    """
+    if connection.execute("SELECT 1 FROM topic WHERE name = ?", (topic,)).fetchone() is None:
+        raise SettingsInvalid(f"There is no topic {topic!r}; run `fashion init` with the same settings first.")
+    wanted_by = connection.execute(
+        "SELECT id FROM subscription WHERE topic = ? AND (only_client_id IS NULL OR only_client_id = ?)",
+        (topic, message.attributes.get("client_id")),
+    ).fetchall()
+    if not wanted_by:
+        return "unread"
+    message_id = connection.execute(
+        "INSERT INTO message (topic, key, attributes, body, published_at, unacked_count) VALUES (?, ?, ?, ?, ?, ?)",
+        (topic, message.key, msgspec.json.encode(message.attributes), message.body, now, len(wanted_by)),
+    ).lastrowid
+    connection.executemany(
+        "INSERT INTO delivery VALUES (?, ?, ?, 0, NULL)", [(row[0], message_id, now) for row in wanted_by]
+    )
+    return str(message_id)
+
+
+def claim(
+    connection: sqlite3.Connection, subscription: int, *, most: int, lease: str, until: float, now: float
+) -> list[Claim]:
+    """Take the longest-due messages for delivery, leased until `until`."""
+    rows = connection.execute(
+        "SELECT message_id, attempt, body, attributes, key FROM delivery JOIN message ON message.id = message_id"
+        " WHERE subscription_id = ? AND due_at <= ? ORDER BY due_at, message_id LIMIT ?",
+        (subscription, now, most),
+    ).fetchall()
+    connection.executemany(
+        "UPDATE delivery SET due_at = ?, attempt = attempt + 1, lease = ? WHERE subscription_id = ? AND message_id = ?",
+        [(until, lease, subscription, row[0]) for row in rows],
+    )
+    decode = msgspec.json.decode
+    return [Claim(row[0], row[1] + 1, Message(row[2], decode(row[3], type=dict[str, str]), row[4])) for row in rows]
+
+
+def next_due_at(connection: sqlite3.Connection, subscription: int) -> float | None:
+    """When the next delivery is, or will be, due."""
+    row = connection.execute("SELECT min(due_at) FROM delivery WHERE subscription_id = ?", (subscription,)).fetchone()
+    return None if row[0] is None else float(row[0])
+
+
+def ack(connection: sqlite3.Connection, subscription: int, message_id: int, *, lease: str) -> None:
+    """End a delivery, unless its lease has passed to another worker."""
+    connection.execute(
+        "DELETE FROM delivery WHERE subscription_id = ? AND message_id = ? AND lease = ?",
+        (subscription, message_id, lease),
+    )
+
+
+def nack(
+    connection: sqlite3.Connection, subscription: int, message_id: int, *, lease: str, due_at: float, unseen: bool
+) -> None:
+    """Make a delivery due again; one that no consumer has seen does not count as an attempt."""
+    connection.execute(
+        "UPDATE delivery SET due_at = ?, lease = NULL, attempt = attempt - ?"
+        " WHERE subscription_id = ? AND message_id = ? AND lease = ?",
+        (due_at, int(unseen), subscription, message_id, lease),
+    )
+
+
+def extend(
+    connection: sqlite3.Connection, subscription: int, leases: Iterable[tuple[int, str]], *, until: float
+) -> None:
+    """Prolong the leases, pairs of message id and lease, that are still ours."""
+    connection.executemany(
+        "UPDATE delivery SET due_at = ? WHERE subscription_id = ? AND message_id = ? AND lease = ?",
+        [(until, subscription, message_id, lease) for message_id, lease in leases],
+    )
+
+
+def keep_temporary(connection: sqlite3.Connection, name: str, *, now: float) -> None:
+    """Put off the expiry of a temporary subscription whose owner lives."""
+    connection.execute("UPDATE subscription SET expires_at = ? WHERE name = ?", (now + TEMPORARY_LIFE_S, name))
+
+
+def sweep(connection: sqlite3.Connection, *, now: float) -> None:
+    """Remove temporary subscriptions whose owner is gone, and messages over their retention."""
+    expired = connection.execute("SELECT name FROM subscription WHERE expires_at < ?", (now,)).fetchall()
+    for (name,) in expired:
+        drop_subscription(connection, name)
+    connection.execute(
+        "DELETE FROM delivery WHERE (subscription_id, message_id) IN ("
+        " SELECT subscription.id, oldest.id"
+        " FROM (SELECT id, topic, published_at FROM message ORDER BY id LIMIT ?) oldest"
+        " JOIN subscription USING (topic) WHERE published_at + retention_s < ?)",
+        (SWEEP_MESSAGES, now),
+    )
+
+
+def backlog(connection: sqlite3.Connection, subscription: int, *, now: float) -> Backlog:
+    """Count what is unacked, and the age of the oldest of it."""
+    count, first = connection.execute(
+        "SELECT count(*), min(message_id) FROM delivery WHERE subscription_id = ?", (subscription,)
+    ).fetchone()
+    row = connection.execute("SELECT published_at FROM message WHERE id = ?", (first,)).fetchone()
+    return Backlog(count=count, oldest_unacked_age_s=max(0.0, now - row[0]) if row else None)

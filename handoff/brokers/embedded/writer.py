@@ -1,0 +1,103 @@
+"""Group commit: one thread writes for a whole process, flushing once for everything that waited meanwhile."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeVar
+
+from handoff.brokers.embedded import statements
+from handoff.brokers.embedded.database import transaction, translated_errors
+from handoff.contracts.errors import BrokerUnavailable, FashionError
+
+T = TypeVar("T")
+Write = Callable[[sqlite3.Connection], T]
+
+# Bounds a transaction to ~10 ms, so that other processes get their turn; a flush takes ~0.3 ms (docs/measurements.md).
+GROUP_MAX = 256
+
+SWEEP_PERIOD_S = 60.0
+
+
+class Writer:
+    """Runs writes in the order they were submitted; each future resolves when its write is on the disk."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._waiting: queue.SimpleQueue[tuple[Write[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def submit(self, write: Write[T]) -> Future[T]:
+        """Run `write` within a coming transaction; a FashionError it raises undoes only its own statements.
+
+        The future raises: what `write` raised; BrokerUnavailable: the file could not be written, or `close` came first
+        """
+        future: Future[T] = Future()
+        with self._lock:
+            if self._closed:
+                future.set_exception(BrokerUnavailable("The broker connection is closed; open a new one."))
+            else:
+                self._waiting.put((write, future))
+        return future
+
+    def close(self) -> None:
+        """Write what was submitted, then stop."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._waiting.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        swept_at = 0.0
+        while (group := self._next_group()) is not None:
+            self._write(group)
+            if time.monotonic() - swept_at > SWEEP_PERIOD_S:
+                swept_at = time.monotonic()
+                self._write([(partial(statements.sweep, now=time.time()), Future())])
+
+    def _next_group(self) -> list[tuple[Write[Any], Future[Any]]] | None:
+        first = self._waiting.get()
+        if first is None:
+            return None
+        group = [first]
+        while len(group) < GROUP_MAX and not self._waiting.empty():
+            following = self._waiting.get()
+            if following is None:
+                self._waiting.put(None)
+                break
+            group.append(following)
+        return group
+
+    def _write(self, group: list[tuple[Write[Any], Future[Any]]]) -> None:
+        outcomes: list[Callable[[], None]] = []
+        try:
+            with translated_errors(), transaction(self._connection):
+                outcomes = [self._attempt(write, future) for write, future in group]
+        except BrokerUnavailable as error:
+            outcomes = [partial(future.set_exception, error) for _, future in group]
+        for resolve in outcomes:
+            resolve()
+
+    def _attempt(self, write: Write[Any], future: Future[Any]) -> Callable[[], None]:
+        self._connection.execute("SAVEPOINT one")
+        try:
+            value = write(self._connection)
+        except FashionError as error:
+            self._connection.execute("ROLLBACK TO one")
+            return partial(future.set_exception, error)
+        finally:
+            self._connection.execute("RELEASE one")
+        return partial(future.set_result, value)

@@ -1,0 +1,32 @@
+"""The one place where a broker's URL scheme is tied to its adapter."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+from urllib.parse import urlsplit
+
+from handoff.contracts.errors import MissingPackage, SettingsInvalid
+from handoff.contracts.protocols import Broker
+from handoff.contracts.topology import Topology
+
+ADAPTERS = {
+    "embedded": "handoff.brokers.embedded",
+    "pubsub": "handoff.brokers.pubsub",
+}
+
+
+def open_broker(url: str, topology: Topology) -> Broker:
+    """Connect to the broker a URL names; only its adapter, and so only its vendor's SDK, is imported.
+
+    Raises: SettingsInvalid: unknown scheme or unusable URL; MissingPackage: its SDK is not installed; BrokerUnavailable
+    """
+    scheme = urlsplit(url).scheme
+    if scheme not in ADAPTERS:
+        known = ", ".join(f"{name}:" for name in ADAPTERS)
+        raise SettingsInvalid(f"The broker URL {url!r} has an unknown scheme; use one of {known} (see README.md).")
+    try:
+        adapter = import_module(ADAPTERS[scheme])
+    except ModuleNotFoundError as error:
+        raise MissingPackage(error.name or "?", needed_for=f"the broker {scheme}:") from error
+    return cast("Broker", adapter.connect(url, topology))

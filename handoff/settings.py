@@ -1,0 +1,172 @@
+"""Settings, each with its origin: flag > environment > settings file > default. The one module that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import yaml
+from msgspec import Struct, field
+
+from handoff.contracts.errors import SettingsInvalid
+from handoff.contracts.messages import PayloadFormat
+from handoff.contracts.topology import Topology
+
+PREFIX = "FASHION_"
+DEFAULT_FILE = Path(__file__).resolve().parent.parent / "config.yaml"
+
+T = TypeVar("T")
+
+
+class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one worker runs and how much it holds at a time."""
+
+    model: str = "ml_model_development/artifacts/1"
+    runtime: Literal["onnx", "keras"] = "onnx"
+    threads: int = 0
+    transfer_threads: int = 4
+    micro_batch_images: int = 256
+    max_in_flight: int = 256
+    max_images: int = 8192
+    max_batch_bytes: int = 64 * 1024 * 1024
+    max_batch_images: int = 20_000
+
+
+class ClientSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How clients cut and send images."""
+
+    batch_size: int = 100
+    format: PayloadFormat = "csv"
+    timeout_s: float = 60.0
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a program can be told."""
+
+    broker: str = "embedded:var/queue.db"
+    store: str = "file:var/store"
+    topology: Topology = Topology()
+    worker: WorkerSettings = WorkerSettings()
+    client: ClientSettings = ClientSettings()
+
+
+class ResolvedSettings(Struct, frozen=True):
+    """Settings beside where each value came from, by its dotted name."""
+
+    values: Settings
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def rows(self) -> Iterator[tuple[str, object, str]]:
+        """Yield (dotted name, value, origin) in the order of the settings file."""
+        flat = _flatten(msgspec.to_builtins(self.values))
+        return ((name, value, self.origins.get(name, "default")) for name, value in flat.items())
+
+
+def load_settings(
+    *,
+    flags: Mapping[str, object] | None = None,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> ResolvedSettings:
+    """Read every source; `flags` maps dotted names to values, None meaning not given.
+
+    Raises: SettingsInvalid: an unknown name or a value of another type, naming where it stands
+    """
+    environment = os.environ if environment is None else environment
+    layers = [
+        *_file_layers(file, environment),
+        _environment_layer(environment),
+        {name: (value, "flag") for name, value in (flags or {}).items() if value is not None},
+    ]
+    given = {name: entry for layer in layers for name, entry in layer.items()}
+    values = Settings()
+    for name, (value, origin) in given.items():
+        values = _with_value(values, name.split("."), value, where=f"{name} ({origin})")
+    _check(values)
+    return ResolvedSettings(values, {name: origin for name, (_, origin) in given.items()})
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment that a worker process started from here gets."""
+    return dict(os.environ)
+
+
+def storage_emulator_host() -> str | None:
+    """The Cloud Storage emulator to use instead of the real service, as Google's clients name it."""
+    return os.environ.get("STORAGE_EMULATOR_HOST") or None
+
+
+def pubsub_emulator_host() -> str | None:
+    """The Pub/Sub emulator to use instead of the real service, as Google's clients name it."""
+    return os.environ.get("PUBSUB_EMULATOR_HOST") or None
+
+
+def _file_layers(file: Path | None, environment: Mapping[str, str]) -> list[dict[str, tuple[object, str]]]:
+    chosen = file or (Path(environment["FASHION_CONFIG"]) if environment.get("FASHION_CONFIG") else None)
+    if chosen is None and not DEFAULT_FILE.exists():
+        return []
+    path = chosen or DEFAULT_FILE
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsInvalid(f"The settings file {path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SettingsInvalid(f"The settings file {path} must hold names and values, as config.yaml does.")
+    return [{name: (value, f"file {path.name}") for name, value in _flatten(content).items()}]
+
+
+def _environment_layer(environment: Mapping[str, str]) -> dict[str, tuple[object, str]]:
+    names = _flatten(msgspec.to_builtins(Settings()))
+    variables = {name: PREFIX + name.replace(".", "_").upper() for name in names}
+    return {
+        name: (environment[variable], f"environment {variable}")
+        for name, variable in variables.items()
+        if environment.get(variable)
+    }
+
+
+def _flatten(tree: Mapping[str, Any], above: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{above}{name}."))
+        else:
+            flat[f"{above}{name}"] = value
+    return flat
+
+
+def _with_value(settings: T, path: list[str], value: object, *, where: str) -> T:
+    """Replace one value, converted to its field's type, in a tree of structs."""
+    fields = {found.name: found for found in msgspec.structs.fields(settings)}  # type: ignore[arg-type]
+    name, *below = path
+    if name not in fields or bool(below) != isinstance(getattr(settings, name), Struct):
+        raise SettingsInvalid(f"Unknown setting {where}; `fashion config` lists the settings.")
+    if below:
+        changed: object = _with_value(getattr(settings, name), below, value, where=where)
+    else:
+        try:
+            changed = msgspec.convert(value, fields[name].type, strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingsInvalid(f"The setting {where} has an unusable value {value!r}: {error}.") from error
+    return msgspec.structs.replace(settings, **{name: changed})  # type: ignore[type-var]
+
+
+def _check(settings: Settings) -> None:
+    """Refuse figures with which nothing could work."""
+    at_least_one = {
+        "worker.transfer_threads": settings.worker.transfer_threads,
+        "worker.micro_batch_images": settings.worker.micro_batch_images,
+        "worker.max_in_flight": settings.worker.max_in_flight,
+        "worker.max_images": settings.worker.max_images,
+        "worker.max_batch_bytes": settings.worker.max_batch_bytes,
+        "worker.max_batch_images": settings.worker.max_batch_images,
+        "client.batch_size": settings.client.batch_size,
+        "topology.ack_deadline_s": settings.topology.ack_deadline_s,
+        "topology.max_attempts": settings.topology.max_attempts,
+    }
+    for name, figure in at_least_one.items():
+        if figure < 1:
+            raise SettingsInvalid(f"The setting {name} is {figure}; it must be at least 1.")
