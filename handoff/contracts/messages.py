@@ -32,7 +32,7 @@ class AnalysisRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     request_id: RequestId
     batch_uri: Annotated[str, Meta(min_length=1, max_length=2048, description="Where the batch lies in the store.")]
     format: PayloadFormat
-    image_count: Annotated[int, Meta(ge=1, description="How many images the batch holds.")]
+    image_count: Annotated[int, Meta(ge=1, le=2**31 - 1, description="How many images the batch holds.")]
     checksum: Annotated[
         str,
         Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z", description="SHA-256 of the object's bytes as stored."),
