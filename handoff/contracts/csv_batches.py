@@ -83,10 +83,10 @@ def _columns(lines: list[bytes], leading: tuple[str, ...]) -> tuple[dict[str, li
         return {}, lines
     try:
         *names, pixels = zip(*(line.split(b",", len(leading)) for line in lines), strict=True)
-        texts = [b"\n".join(column).decode().split("\n") for column in names]
+        texts = (b"\n".join(column).decode().split("\n") for column in names)
+        return dict(zip(leading, texts, strict=True)), pixels
     except ValueError:
         return None
-    return dict(zip(leading, texts, strict=True)), pixels
 
 
 def _read_blocks(lines: Sequence[bytes], *, width: int) -> Pixels | None:

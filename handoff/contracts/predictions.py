@@ -85,16 +85,15 @@ def decode_predictions(data: bytes) -> PredictionTable:
     try:
         header, *rows = csv.reader(io.StringIO(data.decode(), newline="\n"), strict=True)
         label_names = _label_names(header)
-        image_ids, label_ids, labels, _, *columns = zip(*rows, strict=True) if rows else [()] * len(header)
-        probabilities = np.array(columns, np.float32).T
+        (_, *image_ids), (_, *label_ids), (_, *labels), _, *columns = zip(header, *rows, strict=True)
         return PredictionTable(
-            image_ids=list(image_ids),
+            image_ids=image_ids,
             label_ids=np.array(label_ids, np.int32),
-            labels=list(labels),
+            labels=labels,
             label_names=label_names,
-            probabilities=np.ascontiguousarray(probabilities),
+            probabilities=np.ascontiguousarray(np.array([cells[1:] for cells in columns], np.float32).T),
         )
-    except (ValueError, csv.Error) as error:
+    except (ValueError, OverflowError, csv.Error) as error:
         raise PayloadCorrupt(f"The predictions file cannot be read: {error}.") from error
 
 
