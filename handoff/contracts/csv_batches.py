@@ -57,17 +57,17 @@ def _read_usual(data: bytes, *, image_shape: ImageShape, max_images: int) -> Bat
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n")
     width = math.prod(image_shape)
-    pixel_header = ",".join(pixel_names(width)).encode()
-    header = text[: text.find(b"\n") + 1]
-    leading = _LEADING.get(header.removesuffix(pixel_header + b"\n"))
+    leading = _leading_names(text, width)
     if leading is None or b'"' in text or b"\r" in text:
         return None
     # Counted before anything is made of the lines: a file of line ends alone would become millions of objects.
     if text.count(b"\n") > max_images + 1:
         raise refuse_row_count(max_images)
-    lines = text[len(header) :].removesuffix(b"\n").split(b"\n")
+    _, *lines = text.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
     columns = _columns(lines, leading)
-    if columns is None or len(lines) > max_images:
+    if columns is None or not lines or len(lines) > max_images:
         return None
     names, pixel_lines = columns
     pixels = _read_blocks(pixel_lines, width=width)
@@ -75,6 +75,13 @@ def _read_usual(data: bytes, *, image_shape: ImageShape, max_images: int) -> Bat
         return None
     image_ids = names.get("image_id") or default_image_ids(len(pixels))
     return Batch(pixels.reshape(-1, *image_shape), image_ids, names.get("label"))
+
+
+def _leading_names(text: bytes, width: int) -> tuple[str, ...] | None:
+    """Say which columns stand before the pixels; None where the first line is no usual header."""
+    pixel_header = ",".join(pixel_names(width)).encode()
+    header = text[: max(text.find(b"\n"), 0)]
+    return _LEADING.get(header.removesuffix(pixel_header)) if header.endswith(pixel_header) else None
 
 
 def _columns(lines: list[bytes], leading: tuple[str, ...]) -> tuple[dict[str, list[str]], Sequence[bytes]] | None:
