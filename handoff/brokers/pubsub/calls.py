@@ -44,7 +44,7 @@ def meaning(error: Exception, what: str) -> FashionError:
             return SettingsInvalid(f"Cannot {what}: Pub/Sub knows no such topic or subscription; run `fashion init`.")
         case api.GoogleAPICallError() if isinstance(error, _REFUSED):
             return SettingsInvalid(f"Cannot {what}; Pub/Sub refuses: {error.message}")
-        case auth.GoogleAuthError() if not error.retryable:
+        case auth.GoogleAuthError() if not (error.retryable or isinstance(error, auth.TransportError)):
             return SettingsInvalid(f"Cannot {what} with these Google credentials: {error}")
         case _:
             return BrokerUnavailable(f"Cannot {what}; Pub/Sub does not answer: {error}")
