@@ -119,6 +119,12 @@ class Store(Protocol):
     def root(self) -> str:
         """The URI, without a trailing slash, below which everything lies."""
 
+    def declare(self) -> list[str]:
+        """Create the bucket or folder where it is missing; a sentence for each thing done.
+
+        Raises: SettingsInvalid: not allowed
+        """
+
     def read(self, uri: str, *, max_bytes: int) -> bytes:
         """Read a whole object; its size is checked before its bytes are taken.
 
