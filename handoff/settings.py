@@ -1,4 +1,7 @@
-"""Settings, each with its origin: flag > environment > settings file > default. The one module that reads the environment."""
+"""Settings, each with its origin: flag > environment > settings file > default.
+
+The one module that reads the environment.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from handoff.contracts.messages import PayloadFormat
 from handoff.contracts.topology import Topology
 
 PREFIX = "FASHION_"
-DEFAULT_FILE = Path(__file__).resolve().parent.parent / "config.yaml"
+REPOSITORY = Path(__file__).resolve().parent.parent
+FILE_NAME = "config.yaml"
 
 T = TypeVar("T")
 
@@ -56,12 +60,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ResolvedSettings(Struct, frozen=True):
     """Settings beside where each value came from, by its dotted name."""
 
-    values: Settings
+    settings: Settings
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[str, object, str]]:
         """Yield (dotted name, value, origin) in the order of the settings file."""
-        flat = _flatten(msgspec.to_builtins(self.values))
+        flat = _flatten(msgspec.to_builtins(self.settings))
         return ((name, value, self.origins.get(name, "default")) for name, value in flat.items())
 
 
@@ -89,9 +93,16 @@ def load_settings(
     return ResolvedSettings(values, {name: origin for name, (_, origin) in given.items()})
 
 
-def worker_environment() -> dict[str, str]:
-    """The environment that a worker process started from here gets."""
-    return dict(os.environ)
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment that makes a program started from here work with these settings, whatever its own say."""
+    told = {_variable(name): str(value) for name, value in _flatten(msgspec.to_builtins(settings)).items()}
+    return {**os.environ, **told}
+
+
+def model_path(settings: Settings) -> Path:
+    """Where the model artifact lies: relative paths are looked up here, then in the repository."""
+    path = Path(settings.worker.model)
+    return path if path.exists() or not (REPOSITORY / path).exists() else REPOSITORY / path
 
 
 def storage_emulator_host() -> str | None:
@@ -106,9 +117,10 @@ def pubsub_emulator_host() -> str | None:
 
 def _file_layers(file: Path | None, environment: Mapping[str, str]) -> list[dict[str, tuple[object, str]]]:
     chosen = file or (Path(environment["FASHION_CONFIG"]) if environment.get("FASHION_CONFIG") else None)
-    if chosen is None and not DEFAULT_FILE.exists():
+    usual = [path for path in (Path(FILE_NAME), REPOSITORY / FILE_NAME) if path.is_file()]
+    if chosen is None and not usual:
         return []
-    path = chosen or DEFAULT_FILE
+    path = chosen or usual[0]
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -120,12 +132,15 @@ def _file_layers(file: Path | None, environment: Mapping[str, str]) -> list[dict
 
 def _environment_layer(environment: Mapping[str, str]) -> dict[str, tuple[object, str]]:
     names = _flatten(msgspec.to_builtins(Settings()))
-    variables = {name: PREFIX + name.replace(".", "_").upper() for name in names}
     return {
-        name: (environment[variable], f"environment {variable}")
-        for name, variable in variables.items()
-        if environment.get(variable)
+        name: (environment[_variable(name)], f"environment {_variable(name)}")
+        for name in names
+        if environment.get(_variable(name))
     }
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.replace(".", "_").upper()
 
 
 def _flatten(tree: Mapping[str, Any], above: str = "") -> dict[str, object]:

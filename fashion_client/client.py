@@ -1,0 +1,200 @@
+"""The client: uploads batches, publishes requests, and receives the responses to its own."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Literal, Self
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from fashion_client.receiving import Receiver, once_each
+from fashion_client.submission import Submission
+from handoff.brokers.urls import open_broker
+from handoff.contracts.batches import Batch, encode_batch
+from handoff.contracts.envelope import new_traceparent, request_message
+from handoff.contracts.errors import InvalidBatch, PayloadNotFound, SettingsInvalid
+from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, PayloadFormat
+from handoff.contracts.objects import batch_uri, response_uri
+from handoff.contracts.protocols import Broker, Limits, Store
+from handoff.contracts.topology import Topology
+from handoff.stores.urls import open_store
+
+_log = logging.getLogger(__name__)
+
+# Responses are small and handled at once; more of them in flight than this would only sit in memory.
+RESPONSE_LIMITS = Limits(max_in_flight=256, max_images=1_000_000_000)
+
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+IMAGES_DIMENSIONS = (3, 4)
+REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+Images = npt.NDArray[np.uint8]
+Receive = Literal["own", "shared", "nothing"]
+
+
+class Client:
+    """A connection to the service; thread-safe.
+
+    With `receive="own"` it has a response subscription of its own, which nobody else reads and which goes away with
+    it; `"shared"` competes with the other receive consoles instead, and `"nothing"` only sends.
+
+        with Client.open("embedded:var/queue.db", "file:var/store") as client:
+            result = client.submit(images).result(timeout_s=30)
+    """
+
+    def __init__(
+        self, broker: Broker, *, store: Store, topology: Topology, client_id: str, receive: Receive = "own"
+    ) -> None:
+        """Subscribe, so that no response published from now on is missed; `open` also connects."""
+        self.client_id = client_id
+        self._broker = broker
+        self._store = store
+        self._topology = topology
+        self._receiver: Receiver | None = None
+        self._subscription = None
+        if receive == "own":
+            self._receiver = Receiver(broker.subscribe(topology.responses_for(client_id), RESPONSE_LIMITS))
+            self._receiver.start()
+        elif receive == "shared":
+            self._subscription = broker.subscribe(topology.responses, RESPONSE_LIMITS)
+
+    @classmethod
+    def open(
+        cls,
+        broker_url: str,
+        store_url: str,
+        *,
+        topology: Topology | None = None,
+        client_id: str | None = None,
+        receive: Receive = "own",
+    ) -> Self:
+        """Connect to the broker and the store that the URLs name.
+
+        Raises: SettingsInvalid; MissingPackage; BrokerUnavailable
+        """
+        topology = topology or Topology()
+        store = open_store(store_url)
+        broker = open_broker(broker_url, topology)
+        try:
+            return cls(
+                broker,
+                store=store,
+                topology=topology,
+                client_id=client_id or f"client-{uuid.uuid4().hex}",
+                receive=receive,
+            )
+        except BaseException:
+            broker.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Flush what was published and leave; submissions without a response stay without."""
+        self.stop_receiving()
+        self._broker.close()
+
+    def submit(
+        self,
+        images: Images | Batch,
+        *,
+        labels: Sequence[str | int] | None = None,
+        image_ids: Sequence[str] | None = None,
+        format: PayloadFormat = "csv",
+        model: str | None = None,
+        deadline: datetime | None = None,
+        request_id: str | None = None,
+    ) -> Submission:
+        """Upload images and publish a request for them; returns when both are durable.
+
+        `labels` are the true ones, where known: the response then says how many predictions were right. The same
+        `request_id` again is the same request: nothing is uploaded or classified twice.
+
+        Shapes: images uint8 (N, H, W) or (N, H, W, C)
+        Raises: InvalidBatch: not such images; SettingsInvalid; StoreUnavailable; BrokerUnavailable
+        """
+        batch = images if isinstance(images, Batch) else _batch_of(images, image_ids=image_ids, labels=labels)
+        request_id = request_id or uuid.uuid4().hex
+        if not REQUEST_ID.fullmatch(request_id):
+            raise SettingsInvalid(f"The request id {request_id!r} must be 1 to 128 letters, digits, '-' or '_'.")
+        request = self._upload(batch, request_id, format)
+        request = msgspec.structs.replace(request, model=model, deadline=deadline)
+        expected = self._receiver.expect(request_id) if self._receiver else Future[AnalysisResponse]()
+        message = request_message(
+            request, client_id=self.client_id, traceparent=new_traceparent(), now=datetime.now(UTC)
+        )
+        self._broker.publish(self._topology.requests_topic, message).result()
+        return Submission(
+            request_id,
+            image_count=len(batch),
+            response=expected,
+            stored_response=self.stored_response,
+            store=self._store,
+        )
+
+    def stored_response(self, request_id: str) -> AnalysisResponse | None:
+        """Ask the store for a response whose message was lost; None while the request is not answered.
+
+        Raises: StoreUnavailable
+        """
+        try:
+            data = self._store.read(response_uri(self._store.root, request_id), max_bytes=MAX_RESPONSE_BYTES)
+        except PayloadNotFound:
+            return None
+        return msgspec.json.decode(data, type=AnalysisResponse)
+
+    def responses(self) -> Iterator[AnalysisResponse]:
+        """Yield responses from the shared subscription, each request once, until `stop_receiving`.
+
+        A response is acked when the next one is asked for, so one whose handling failed comes again.
+
+        Raises: SettingsInvalid: this client does not receive from it; BrokerUnavailable
+        """
+        if self._subscription is None:
+            raise SettingsInvalid('Open the client with receive="shared" to read everybody\'s responses.')
+        return once_each(self._subscription)
+
+    def stop_receiving(self) -> None:
+        """End `responses`; callable from any thread."""
+        if self._receiver is not None:
+            self._receiver.close()
+        if self._subscription is not None:
+            self._subscription.close()
+
+    def _upload(self, batch: Batch, request_id: str, format: PayloadFormat) -> AnalysisRequest:
+        data = encode_batch(batch, format=format)
+        uri = batch_uri(self._store.root, request_id, format)
+        self._store.create(uri, data)
+        return AnalysisRequest(
+            request_id=request_id,
+            batch_uri=uri,
+            format=format,
+            image_count=len(batch),
+            checksum=f"sha256:{hashlib.sha256(data).hexdigest()}",
+            # npy carries pixels alone; the CSV formats carry the labels in the object.
+            labels=batch.labels if format == "npy" else None,
+        )
+
+
+def _batch_of(images: Images, *, image_ids: Sequence[str] | None, labels: Sequence[str | int] | None) -> Batch:
+    if images.dtype != np.uint8 or images.ndim not in IMAGES_DIMENSIONS or not images.size:
+        raise InvalidBatch(f"Images must be uint8 (N, H, W) or (N, H, W, C); these are {images.dtype} {images.shape}.")
+    if images.ndim == IMAGES_DIMENSIONS[0]:
+        images = images[..., np.newaxis]
+    ids = [str(position) for position in range(len(images))] if image_ids is None else list(image_ids)
+    return Batch(images, ids, None if labels is None else [str(label) for label in labels])

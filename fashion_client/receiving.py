@@ -1,0 +1,102 @@
+"""Receiving responses: each request once, whatever the broker redelivers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+from handoff.contracts.envelope import parse_response
+from handoff.contracts.errors import BrokerUnavailable, MalformedMessage
+from handoff.contracts.messages import AnalysisResponse
+from handoff.contracts.protocols import Delivery, Subscription
+
+_log = logging.getLogger(__name__)
+
+# 100 bytes each: a hundred megabytes at most, for a console that ran for weeks.
+REMEMBERED_REQUESTS = 1_000_000
+
+
+class Seen:
+    """Remembers the last requests that were shown."""
+
+    def __init__(self, *, most: int = REMEMBERED_REQUESTS) -> None:
+        self._most = most
+        self._request_ids: dict[str, None] = {}
+
+    def add(self, request_id: str) -> bool:
+        """Remember a request; False when it was remembered already."""
+        if request_id in self._request_ids:
+            return False
+        self._request_ids[request_id] = None
+        if len(self._request_ids) > self._most:
+            del self._request_ids[next(iter(self._request_ids))]
+        return True
+
+
+def once_each(subscription: Subscription) -> Iterator[AnalysisResponse]:
+    """Yield each request's response once; a delivery is acked after its response was handled."""
+    seen = Seen()
+    for delivery in subscription:
+        response = readable_response(delivery)
+        if response is not None and seen.add(response.request_id):
+            yield response
+        delivery.ack()
+
+
+def readable_response(delivery: Delivery) -> AnalysisResponse | None:
+    """Parse a response; None, with a line in the log, for a message that is none."""
+    try:
+        return parse_response(delivery.message)
+    except MalformedMessage as error:
+        _log.warning("a message that is no response was skipped: %s", error)
+        return None
+
+
+class Receiver:
+    """Hands the responses of one client's own subscription to whoever waits for them."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+        self._waiting: dict[str, Future[AnalysisResponse]] = {}
+        self._failure: BrokerUnavailable | None = None
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="responses", daemon=True)
+
+    def start(self) -> None:
+        """Begin to receive."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Receive no more."""
+        self._subscription.close()
+        self._thread.join()
+
+    def expect(self, request_id: str) -> Future[AnalysisResponse]:
+        """The future response to a request; the same one when it is expected already."""
+        with self._lock:
+            future = self._waiting.setdefault(request_id, Future())
+            if self._failure is not None and not future.done():
+                future.set_exception(self._failure)
+            return future
+
+    def _run(self) -> None:
+        try:
+            for delivery in self._subscription:
+                response = readable_response(delivery)
+                if response is not None:
+                    self._hand_over(response)
+                delivery.ack()
+        except BrokerUnavailable as error:
+            with self._lock:
+                self._failure = error
+                waiting, self._waiting = self._waiting, {}
+            for future in waiting.values():
+                future.set_exception(error)
+
+    def _hand_over(self, response: AnalysisResponse) -> None:
+        with self._lock:
+            future = self._waiting.pop(response.request_id, None)
+        if future is not None:
+            future.set_result(response)

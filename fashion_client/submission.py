@@ -1,0 +1,96 @@
+"""One request on its way, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from handoff.contracts.errors import AnalysisFailed, ResponseTimeout
+from handoff.contracts.messages import AnalysisResponse
+from handoff.contracts.predictions import PredictionTable, decode_predictions
+from handoff.contracts.protocols import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# A predictions object holds about 10 bytes a label and image: 20,000 images of 1,000 labels.
+MAX_PREDICTIONS_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Result:
+    """A succeeded request: its response, and its predictions when they are asked for."""
+
+    response: AnalysisResponse
+    store: Store
+
+    @property
+    def request_id(self) -> str:
+        """The request's id."""
+        return self.response.request_id
+
+    def predictions(self) -> PredictionTable:
+        """Read the stored predictions: ids, labels and every probability of each image.
+
+        Raises: PayloadNotFound; StoreUnavailable
+        """
+        uri = self.response.predictions_uri or ""
+        return decode_predictions(self.store.read(uri, max_bytes=MAX_PREDICTIONS_BYTES))
+
+    def table(self) -> pd.DataFrame:
+        """The stored predictions as a table: image_id, label_id, label, probability, and a column a label."""
+        from fashion_client.tables import predictions_table
+
+        return predictions_table(self.predictions())
+
+
+class Submission:
+    """A published request whose response is awaited."""
+
+    def __init__(
+        self,
+        request_id: str,
+        *,
+        image_count: int,
+        response: Future[AnalysisResponse],
+        stored_response: Callable[[str], AnalysisResponse | None],
+        store: Store,
+    ) -> None:
+        self.request_id = request_id
+        self.image_count = image_count
+        self._response = response
+        self._stored_response = stored_response
+        self._store = store
+
+    def done(self) -> bool:
+        """Say whether the response is here."""
+        return self._response.done()
+
+    def response(self, timeout_s: float | None = None) -> AnalysisResponse:
+        """Wait for the response, succeeded or failed; when time is up, look whether its message was lost.
+
+        Raises: ResponseTimeout: neither came nor is stored
+        """
+        try:
+            return self._response.result(timeout_s)
+        except TimeoutError as error:
+            stored = self._stored_response(self.request_id)
+            if stored is None:
+                raise ResponseTimeout(
+                    f"No response to request {self.request_id} within {timeout_s} s; "
+                    "is a worker running (`fashion worker`)?"
+                ) from error
+            return stored
+
+    def result(self, timeout_s: float | None = None) -> Result:
+        """Wait for the predictions.
+
+        Raises: AnalysisFailed: the service says why; ResponseTimeout
+        """
+        response = self.response(timeout_s)
+        if response.error is not None or response.status == "failed":
+            code, message = (response.error.code, response.error.message) if response.error else ("failed", "")
+            raise AnalysisFailed(f"Request {self.request_id} failed ({code}): {message}", error_code=code)
+        return Result(response, self._store)

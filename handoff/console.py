@@ -1,0 +1,73 @@
+"""What every command line shares: the settings flags, the end of every error, and figures as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from handoff.contracts.errors import ExitCode, FashionError
+from handoff.settings import ResolvedSettings, load_settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Command(click.Command):
+    """A command whose errors end in one sentence and a named exit code, never in a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except FashionError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(ExitCode.INTERRUPTED)
+
+
+def settings_options(command: F) -> F:
+    """Add the flags that choose the deployment; `settings_from` turns them into settings."""
+    for option in (
+        click.option("--store", metavar="URL", help="Object store: file:PATH or gs://BUCKET/PREFIX."),
+        click.option("--broker", metavar="URL", help="Broker: embedded:PATH or pubsub://PROJECT."),
+        click.option(
+            "--config",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Settings file [default: config.yaml].",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object, last line.")
+
+
+def settings_from(config: Path | None, broker: str | None, store: str | None, **flags: object) -> ResolvedSettings:
+    """Resolve settings with the flags on top; `worker__threads=3` stands for the dotted name `worker.threads`.
+
+    Raises: SettingsInvalid
+    """
+    dotted = {name.replace("__", "."): value for name, value in flags.items()}
+    return load_settings(flags={"broker": broker, "store": store, **dotted}, file=config)
+
+
+def print_json(figures: Mapping[str, object]) -> None:
+    """Print one JSON object on a line of its own."""
+    click.echo(json.dumps(figures, default=str))
+
+
+def log_to_stderr(*, verbose: bool) -> None:
+    """Write log lines as `time level message` to standard error."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+    )

@@ -1,0 +1,20 @@
+"""Where a request's objects lie below the store's root."""
+
+from __future__ import annotations
+
+from handoff.contracts.messages import PayloadFormat
+
+
+def batch_uri(root: str, request_id: str, format: PayloadFormat) -> str:
+    """What the client uploads."""
+    return f"{root}/requests/{request_id}/images.{format}"
+
+
+def predictions_uri(root: str, request_id: str) -> str:
+    """The predictions CSV that the worker stores."""
+    return f"{root}/results/{request_id}/predictions.csv"
+
+
+def response_uri(root: str, request_id: str) -> str:
+    """The response as it was published; stored last, so that its presence says the predictions are whole."""
+    return f"{root}/results/{request_id}/response.json"

@@ -1,0 +1,1 @@
+"""The ML service: workers that compete on one subscription and classify what clients upload."""

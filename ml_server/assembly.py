@@ -1,0 +1,80 @@
+"""Putting a worker together from settings: the one place where its parts are chosen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from handoff.artifacts import Artifact, read_artifact
+from handoff.brokers.urls import open_broker
+from handoff.contracts.protocols import Broker, Limits, Store, Subscription
+from handoff.settings import Settings, WorkerSettings, model_path
+from handoff.stores.urls import open_store
+from ml_server.classifier import Classifier
+from ml_server.intake import Intake
+from ml_server.micro_batches import MicroBatches
+from ml_server.results import Results
+from ml_server.runtimes import load_classifier
+from ml_server.settlement import Settlement
+from ml_server.worker import Worker
+
+
+def load_warm(settings: WorkerSettings, artifact: Artifact, *, worker_count: int = 1) -> Classifier:
+    """Load the model and run it at every micro-batch size: powers of two up to the largest.
+
+    Raises: ArtifactInvalid; MissingPackage
+    """
+    threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // worker_count)
+    classifier = load_classifier(artifact, runtime=settings.runtime, threads=threads)
+    doubling = [2**power for power in range(settings.micro_batch_images.bit_length())]
+    classifier.warm_up(sorted({*doubling, settings.micro_batch_images}))
+    return classifier
+
+
+@contextmanager
+def opened_worker(settings: Settings, *, name: str, worker_count: int = 1) -> Iterator[tuple[Worker, Subscription]]:
+    """Yield a warm worker and the subscription whose closing drains it.
+
+    Warm first, subscribed last: a worker takes nothing before it can serve it.
+
+    Raises: ArtifactInvalid; MissingPackage; SettingsInvalid; BrokerUnavailable
+    """
+    artifact = read_artifact(model_path(settings))
+    classifier = load_warm(settings.worker, artifact, worker_count=worker_count)
+    store = open_store(settings.store)
+    broker = open_broker(settings.broker, settings.topology)
+    try:
+        limits = Limits(max_in_flight=settings.worker.max_in_flight, max_images=settings.worker.max_images)
+        subscription = broker.subscribe(settings.topology.requests, limits)
+        yield _wire(settings, name, artifact, classifier, store, broker, subscription), subscription
+    finally:
+        broker.close()
+
+
+def _wire(
+    settings: Settings,
+    name: str,
+    artifact: Artifact,
+    classifier: Classifier,
+    store: Store,
+    broker: Broker,
+    subscription: Subscription,
+) -> Worker:
+    wanted = settings.worker
+    intake = Intake(
+        store,
+        manifest=artifact.manifest,
+        max_batch_bytes=wanted.max_batch_bytes,
+        max_batch_images=wanted.max_batch_images,
+    )
+    return Worker(
+        subscription,
+        intake=intake,
+        micro_batches=MicroBatches(size=wanted.micro_batch_images, max_waiting=wanted.max_images),
+        classifier=classifier,
+        results=Results(store, artifact=artifact, intake=intake, worker=name),
+        settlement=Settlement(broker, topology=settings.topology, worker=name),
+        transfer_threads=wanted.transfer_threads,
+        max_attempts=settings.topology.max_attempts,
+    )

@@ -1,0 +1,116 @@
+"""From probabilities to what the client gets: the predictions object, and the response that speaks of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from handoff.artifacts import Artifact
+from handoff.contracts.envelope import fit_inline
+from handoff.contracts.messages import (
+    AnalysisResponse,
+    FailureReason,
+    ModelReference,
+    Predictions,
+    encode_body,
+)
+from handoff.contracts.objects import predictions_uri, response_uri
+from handoff.contracts.predictions import decode_predictions, encode_predictions
+from handoff.contracts.protocols import Store
+from ml_server.classifier import Probabilities
+from ml_server.intake import UNKNOWN_LABEL, Intake
+from ml_server.work import Work
+
+
+class Results:
+    """Stores what was classified, and answers from what is stored."""
+
+    def __init__(self, store: Store, *, artifact: Artifact, intake: Intake, worker: str) -> None:
+        self._store = store
+        self._intake = intake
+        self._labels = artifact.manifest.labels
+        self._worker = worker
+        self._model = ModelReference(artifact.manifest.name, artifact.manifest.version, artifact.graph_digest)
+
+    def answer(self, work: Work) -> AnalysisResponse:
+        """Store the predictions, then the response, both create-only; the response that stands.
+
+        When another worker was first, its objects stay and its response is the answer.
+
+        Raises: StoreUnavailable
+        """
+        assert work.received is not None  # noqa: S101 - a work with probabilities was received
+        request_id = work.received.request.request_id
+        uri = predictions_uri(self._store.root, request_id)
+        probabilities = self._store_predictions(work, uri)
+        work.lap("store")
+        work.timings_ms["total"] = round((time.perf_counter() - work.pulled_at) * 1e3, 3)
+        response = fit_inline(self._succeeded(work, uri, probabilities))
+        if self._store.create(response_uri(self._store.root, request_id), encode_body(response)):
+            return response
+        return self._intake.stored_response(request_id) or response
+
+    def _store_predictions(self, work: Work, uri: str) -> Probabilities:
+        assert work.probabilities is not None  # noqa: S101 - it was classified
+        data = encode_predictions(work.image_ids, work.probabilities, self._labels)
+        if self._store.create(uri, data):
+            return work.probabilities
+        stored = self._store.read(uri, max_bytes=max(2 * len(data), 1024))
+        return decode_predictions(stored).probabilities
+
+    def _succeeded(self, work: Work, uri: str, probabilities: Probabilities) -> AnalysisResponse:
+        assert work.received is not None  # noqa: S101 - it was classified
+        label_ids = probabilities.argmax(axis=1)
+        best = probabilities[np.arange(len(label_ids)), label_ids]
+        labelled, correct = _count_correct(label_ids, work.true_label_ids)
+        return AnalysisResponse(
+            request_id=work.received.request.request_id,
+            status="succeeded",
+            image_count=len(label_ids),
+            worker=self._worker,
+            attempt=work.delivery.attempt,
+            predictions_uri=uri,
+            predictions=_inline(label_ids, best, self._labels),
+            label_counts=_label_counts(label_ids, self._labels),
+            labelled_count=labelled,
+            correct_count=correct,
+            model=self._model,
+            requested_at=work.received.requested_at,
+            timings_ms=work.timings_ms,
+        )
+
+
+def failed_response(work: Work, request_id: str, error: FailureReason, *, worker: str) -> AnalysisResponse:
+    """Say why a request failed; it is not stored, for asked again the request may succeed."""
+    received = work.received
+    return AnalysisResponse(
+        request_id=request_id,
+        status="failed",
+        image_count=received.request.image_count if received else 0,
+        worker=worker,
+        attempt=work.delivery.attempt,
+        requested_at=received.requested_at if received else None,
+        timings_ms=work.timings_ms,
+        error=error,
+    )
+
+
+def _inline(label_ids: npt.NDArray[np.int64], best: npt.NDArray[np.float32], labels: Sequence[str]) -> Predictions:
+    ids: list[int] = label_ids.tolist()
+    # Six decimals, as in the predictions object.
+    return Predictions(ids, [labels[label_id] for label_id in ids], best.astype(np.float64).round(6).tolist())
+
+
+def _label_counts(label_ids: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, int]:
+    counts: list[int] = np.bincount(label_ids, minlength=len(labels)).tolist()
+    return {label: count for label, count in zip(labels, counts, strict=True) if count}
+
+
+def _count_correct(label_ids: npt.NDArray[np.int64], true_label_ids: npt.NDArray[np.int64] | None) -> tuple[int, int]:
+    if true_label_ids is None:
+        return 0, 0
+    labelled = int((true_label_ids != UNKNOWN_LABEL).sum())
+    return labelled, int((true_label_ids == label_ids).sum())

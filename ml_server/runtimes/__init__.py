@@ -1,0 +1,27 @@
+"""Classifier runtimes, one module each, imported when it is chosen."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from handoff.artifacts import Artifact
+from handoff.contracts.errors import MissingPackage
+from ml_server.classifier import Classifier
+
+RUNTIMES = {
+    "onnx": "ml_server.runtimes.onnx",
+    "keras": "ml_server.runtimes.keras",
+}
+
+
+def load_classifier(artifact: Artifact, *, runtime: str, threads: int) -> Classifier:
+    """Load an artifact's model into a runtime that may use `threads` cores.
+
+    Raises: ArtifactInvalid: the runtime cannot load it; MissingPackage: the runtime is not installed
+    """
+    try:
+        module = import_module(RUNTIMES[runtime])
+    except ModuleNotFoundError as error:
+        raise MissingPackage(error.name or "?", needed_for=f"the runtime {runtime!r}") from error
+    return cast("Classifier", module.load(artifact, threads=threads))

@@ -1,0 +1,66 @@
+"""One delivery on its way through the worker, with what is known of it so far."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from handoff.contracts.envelope import ReceivedRequest
+from handoff.contracts.protocols import Delivery
+from ml_server.classifier import Images, Probabilities
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """A delivery and what the stages have made of it.
+
+    Shapes: images uint8 (N, H, W, C); true_label_ids int64 (N,); probabilities float32 (N, K)
+    """
+
+    delivery: Delivery
+    received: ReceivedRequest | None = None
+    images: Images | None = None
+    image_ids: list[str] = field(default_factory=list)
+    true_label_ids: npt.NDArray[np.int64] | None = None
+    probabilities: Probabilities | None = None
+    ended: bool = False
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    pulled_at: float = field(default_factory=time.perf_counter)
+    _lap_at: float = field(default_factory=time.perf_counter)
+    _classified_count: int = 0
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap on a stage."""
+        now = time.perf_counter()
+        self.timings_ms[stage] = round((now - self._lap_at) * 1e3, 3)
+        self._lap_at = now
+
+    def begin_classification(self) -> None:
+        """Book the wait for the first micro-batch; later ones change nothing."""
+        if "wait" not in self.timings_ms:
+            self.lap("wait")
+
+    def add_probabilities(self, start: int, rows: Probabilities) -> bool:
+        """Keep the probabilities of the images from `start` on; True when no image is left.
+
+        The images themselves are let go of then.
+        """
+        count = len(self.image_ids)
+        if self.probabilities is None:
+            self.probabilities = rows if len(rows) == count else np.empty((count, rows.shape[1]), np.float32)
+        if self.probabilities is not rows:
+            self.probabilities[start : start + len(rows)] = rows
+        self._classified_count += len(rows)
+        if self._classified_count < count:
+            return False
+        self.images = None
+        self.lap("classify")
+        return not self.ended
+
+    def end(self) -> bool:
+        """Mark the delivery as ended; False when it was."""
+        first, self.ended = not self.ended, True
+        return first
