@@ -1,0 +1,1 @@
+"""Train, evaluate and export the model that the ML service serves."""

@@ -1,0 +1,1 @@
+"""The trainer; `build_model.py` is its console."""

@@ -1,0 +1,84 @@
+"""Write a trained classifier in the forms that are served, and prove that they agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from handoff.contracts.errors import ArtifactInvalid
+
+KERAS_NAME = "model.keras"
+GRAPH_NAME = "model.onnx"
+# Float additions in another order, through five layers; ten times what was measured (1e-6).
+TOLERANCE = 1e-5
+_BATCH_SIZE = 500
+
+
+def export_keras(classifier: keras.Model, path: Path) -> None:
+    """Write the reference: network and weights, no optimizer, nothing compiled."""
+    classifier.save(path)
+
+
+def export_graph(classifier: keras.Model, path: Path) -> None:
+    """Write the inference graph: `images` uint8 (N, H, W, C) -> `probabilities` float32 (N, K), any N.
+
+    Raises: ArtifactInvalid: the exporter wrote no valid graph
+    """
+    shape = (None, *classifier.input_shape[1:])
+    classifier(np.zeros((1, *shape[1:]), np.uint8))  # Keras exports only what has been called
+    classifier.export(
+        path,
+        format="onnx",
+        verbose=False,
+        input_signature=[keras.InputSpec(shape=shape, dtype="uint8", name="images")],
+    )
+    model = onnx.load(path)
+    _name_ends(model)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ArtifactInvalid(f"the exporter wrote no valid graph ({error}); try another version of onnx") from error
+    onnx.save(model, path)
+
+
+def classify_with_graph(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Classify with the exported graph, as a worker does.
+
+    Shapes: uint8 (N, H, W, C) -> float32 (N, K)
+    """
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    parts = [
+        session.run(["probabilities"], {"images": images[start : start + _BATCH_SIZE]})[0]
+        for start in range(0, len(images), _BATCH_SIZE)
+    ]
+    return np.concatenate(parts)
+
+
+def check_agreement(reference: NDArray[np.float32], graph: NDArray[np.float32]) -> float:
+    """Hold the graph's probabilities to the reference's; the largest difference.
+
+    Raises: ArtifactInvalid: a label differs, or a probability by more than TOLERANCE
+    """
+    difference = float(np.abs(reference - graph).max())
+    labels_differing = int((reference.argmax(axis=1) != graph.argmax(axis=1)).sum())
+    if labels_differing or not difference <= TOLERANCE:
+        raise ArtifactInvalid(
+            f"the exported graph disagrees with Keras: {labels_differing} labels of {len(reference)} differ,"
+            f" probabilities by up to {difference:.2e} (allowed {TOLERANCE:.0e}); the artifact was not completed"
+        )
+    return difference
+
+
+def _name_ends(model: onnx.ModelProto) -> None:
+    """Give output and batch dimension their stated names; exporters name them after their own internals."""
+    output = model.graph.output[0]
+    for node in model.graph.node:
+        node.output[:] = ["probabilities" if name == output.name else name for name in node.output]
+    output.name = "probabilities"
+    for end in (model.graph.input[0], output):
+        end.type.tensor_type.shape.dim[0].dim_param = "N"

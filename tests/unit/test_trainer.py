@@ -1,0 +1,225 @@
+"""The trainer: its parts on small figures, and a whole tiny training that is exported and read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from handoff.artifacts import Artifact, read_artifact
+from handoff.contracts.errors import ArtifactInvalid, DataSetUnavailable, ExitCode
+from ml_model_development.code.augmentation import augment, shift
+from ml_model_development.code.build_model import command
+from ml_model_development.code.build_model_utils import describe_commit, list_packages, new_version_folder
+from ml_model_development.code.data_set import DataSet, Split
+from ml_model_development.code.evaluation import evaluate
+from ml_model_development.code.recipe import PRESETS, Recipe
+
+ROOT = Path(__file__).parents[2]
+LABELS = ("dark", "light", "striped")
+TINY = Recipe(widths=(16, 16, 16), epochs=2, batch_size=20, validation_count=40, shift_px=1)
+
+
+def test_evaluation_agrees_with_figures_made_by_hand() -> None:
+    """Accuracy, loss, confusion, precision, recall and F1 of four predictions."""
+    probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.9, 0.1]], np.float32)
+    found = evaluate(probabilities, np.array([0, 1, 1, 0]), ("a", "b"))
+    assert found.accuracy == 0.75
+    assert found.confusion.tolist() == [[2, 0], [1, 1]]
+    assert found.loss == pytest.approx(-np.log([0.8, 0.4, 0.7, 0.9]).mean(), rel=1e-6)
+    second = found.labels[1]
+    assert (second.precision, second.recall, second.support) == (1.0, 0.5, 2)
+    assert second.f1 == pytest.approx(2 / 3)
+
+
+def test_a_label_that_never_occurs_scores_zero() -> None:
+    """No division by zero where a label is neither true nor predicted."""
+    found = evaluate(np.array([[1.0, 0.0]], np.float32), np.array([0]), ("a", "b"))
+    assert (found.labels[1].precision, found.labels[1].recall, found.labels[1].f1) == (0.0, 0.0, 0.0)
+
+
+def test_shifting_moves_and_fills_with_black() -> None:
+    """The corner (0, 0) moves an image down and right, (2, 2) up and left, (1, 1) not at all."""
+    image = np.arange(1, 10, dtype=np.uint8).reshape(1, 3, 3, 1)
+    images = np.repeat(image, 3, axis=0)
+    moved = shift(images, np.array([[0, 0], [2, 2], [1, 1]]), 1)[..., 0]
+    assert moved[0].tolist() == [[0, 0, 0], [0, 1, 2], [0, 4, 5]]
+    assert moved[1].tolist() == [[5, 6, 0], [8, 9, 0], [0, 0, 0]]
+    assert moved[2].tolist() == image[0, ..., 0].tolist()
+
+
+def test_augmentation_mirrors_some_and_leaves_the_original() -> None:
+    """Every image is itself or its mirror, both occur, and the same generator gives the same."""
+    images = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1), dtype=np.uint8)
+    before = images.copy()
+    made = augment(images, np.random.default_rng(1), shift_px=0)
+    same = (made == images).all(axis=(1, 2, 3))
+    mirrored = (made == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (same | mirrored).all()
+    assert 5 < same.sum() < 45
+    assert (images == before).all()
+    assert (augment(images, np.random.default_rng(1), shift_px=0) == made).all()
+
+
+def test_versions_are_numbered_on_and_failures_leave_nothing(tmp_path: Path) -> None:
+    """The next number follows the highest; a build that fails takes its folder with it."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "notes").mkdir()
+    with new_version_folder(tmp_path) as folder:
+        (folder / "model.keras").touch()
+    assert folder.name == "8"
+    with pytest.raises(ArtifactInvalid), new_version_folder(tmp_path) as failed:
+        raise ArtifactInvalid("the graph disagrees")
+    assert failed.name == "9"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8", "notes"]
+
+
+def test_provenance_is_told_where_it_is_known(tmp_path: Path) -> None:
+    """Outside a checkout the commit is unknown; a package that is not installed is left out."""
+    assert describe_commit(tmp_path) == "unknown"
+    assert list(list_packages(("numpy", "no-such-package-here"))) == ["numpy"]
+
+
+def test_the_presets_hold_back_images_to_choose_by() -> None:
+    """No preset chooses its weights on the test split."""
+    assert {"quick", "standard"} <= set(PRESETS)
+    assert all(recipe.validation_count >= 1_000 for recipe in PRESETS.values())
+
+
+def test_a_missing_data_set_is_told_before_tensorflow_is_imported(tmp_path: Path) -> None:
+    """A wrong --data ends as DataSetUnavailable and leaves no version folder."""
+    arguments = ["--data", str(tmp_path), "--output", str(tmp_path / "artifacts")]
+    result = CliRunner().invoke(command, arguments)
+    assert isinstance(result.exception, DataSetUnavailable)
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_the_script_runs_from_anywhere_and_ends_with_its_exit_code(tmp_path: Path) -> None:
+    """Run by path from another folder it finds the packages, and an expected failure is one sentence."""
+    script = ROOT / "ml_model_development" / "code" / "build_model.py"
+    ended = subprocess.run(
+        [sys.executable, script, "--data", tmp_path], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == ExitCode.DATA_SET_UNAVAILABLE
+    assert ended.stderr.startswith("error: ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def _draw_images(count: int, seed: int) -> Split:
+    """Dark, light and striped images with noise: three labels that a tiny network can tell."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 3, count)
+    images = generator.integers(0, 40, (count, 28, 28, 1))
+    images[labels == 1] += 180
+    images[labels == 2, ::2] += 180
+    return Split(images.astype(np.uint8), labels)
+
+
+@pytest.fixture(scope="module")
+def data_set() -> DataSet:
+    """A made-up data set of three labels."""
+    return DataSet(_draw_images(240, 1), _draw_images(60, 2), "made up", LABELS)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, data_set: DataSet) -> Artifact:
+    """The artifact of a tiny training."""
+    pytest.importorskip("tensorflow", reason="the trainer's packages are not installed")
+    from ml_model_development.code.building import build_artifact
+
+    folder = tmp_path_factory.mktemp("artifacts") / "3"
+    folder.mkdir()
+    build_artifact(folder, data_set, TINY, preset="tiny", seed=5)
+    return read_artifact(folder)
+
+
+def test_a_training_writes_a_whole_artifact(built: Artifact) -> None:
+    """Every file of an artifact is there, and the manifest says what was trained."""
+    assert {path.name for path in built.path.iterdir()} == {
+        "confusion_matrix.png",
+        "curves.png",
+        "history.csv",
+        "manifest.json",
+        "metrics.json",
+        "model.keras",
+        "model.onnx",
+    }
+    manifest = built.manifest
+    assert (manifest.version, manifest.preset, manifest.seed) == ("3", "tiny", 5)
+    assert tuple(manifest.labels) == LABELS
+    assert manifest.input_shape == (28, 28, 1)
+    assert "keras" in manifest.packages
+
+
+def test_the_figures_of_a_training_agree_with_each_other(built: Artifact) -> None:
+    """Metrics, confusion, history and manifest tell one story."""
+    metrics = json.loads((built.path / "metrics.json").read_text())
+    confusion = np.array(metrics["confusion"])
+    assert confusion.sum() == 60
+    assert confusion.trace() / 60 == metrics["accuracy"] == built.manifest.accuracy
+    assert metrics["images_trained"] == TINY.epochs * 200
+    assert metrics["largest_probability_difference"] <= 1e-5
+    with (built.path / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    best = max(float(row["validation_accuracy"]) for row in rows)
+    assert best == metrics["validation_accuracy"] == built.manifest.validation_accuracy
+
+
+def test_the_graph_takes_raw_pixels_and_any_count(built: Artifact, data_set: DataSet) -> None:
+    """Unsigned bytes in, probabilities out, whatever the number of images."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(built.graph_path)
+    (given,), (made,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, given.shape) == ("images", "tensor(uint8)", ["N", 28, 28, 1])
+    assert (made.name, made.type, made.shape) == ("probabilities", "tensor(float)", ["N", 3])
+    whole = session.run(None, {"images": data_set.test.images})[0]
+    assert whole.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+    alone = session.run(None, {"images": data_set.test.images[:1]})[0]
+    assert alone[0] == pytest.approx(whole[0], abs=1e-5)
+
+
+def test_the_reference_loads_and_agrees_with_the_graph(built: Artifact, data_set: DataSet) -> None:
+    """The .keras file needs none of our code, carries no optimizer, and says what the graph says."""
+    import keras
+
+    from ml_model_development.code.export import check_agreement, classify_with_graph
+
+    reference = keras.saving.load_model(built.path / "model.keras", safe_mode=True)
+    assert getattr(reference, "optimizer", None) is None
+    images = data_set.test.images
+    found = reference.predict(images, verbose=0)
+    assert check_agreement(found, classify_with_graph(built.graph_path, images)) <= 1e-5
+
+
+def test_runtimes_that_disagree_fail_the_export(built: Artifact) -> None:
+    """A graph that answers otherwise than the reference completes no artifact."""
+    from ml_model_development.code.export import check_agreement
+
+    assert built.graph_path.is_file()
+    reference = np.array([[0.6, 0.4], [0.3, 0.7]], np.float32)
+    with pytest.raises(ArtifactInvalid, match="0 labels of 2 differ"):
+        check_agreement(reference, reference + np.float32(0.001))
+    with pytest.raises(ArtifactInvalid, match="1 labels of 2 differ"):
+        check_agreement(reference, reference[[0, 0]])
+    with pytest.raises(ArtifactInvalid, match="by up to nan"):
+        check_agreement(reference, np.full_like(reference, np.nan))
+
+
+def test_equal_seeds_start_and_choose_equally(data_set: DataSet) -> None:
+    """The images held back are disjoint from those trained on, and the same for the same seed."""
+    pytest.importorskip("tensorflow", reason="the trainer's packages are not installed")
+    from ml_model_development.code.training import hold_back
+
+    numbered = Split(data_set.train.images, np.arange(len(data_set.train)))
+    kept, held_back = hold_back(numbered, 40, seed=3)
+    assert sorted([*kept.labels, *held_back.labels]) == list(range(240))
+    assert len(held_back) == 40
+    assert (hold_back(numbered, 40, seed=3)[1].labels == held_back.labels).all()
