@@ -35,8 +35,8 @@ TRACE_ATTRIBUTE = "traceparent"
 MAX_BODY_BYTES = 1_000_000
 
 # Fit for the name of a Pub/Sub subscription and for a filter's string, both of which hold it.
-_CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+CLIENT_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
+TRACE_PATTERN = "(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _REQUEST_FAMILY = REQUEST_TYPE.rpartition(".")[0]
 
 _Body = TypeVar("_Body", AnalysisRequest, AnalysisResponse)
@@ -62,7 +62,7 @@ def request_message(
 
     Raises: SettingsInvalid: the client id is none; PayloadTooLarge: a body over 1 MB (too many labels in it)
     """
-    if not _CLIENT_ID.fullmatch(client_id):
+    if not re.fullmatch(CLIENT_ID_PATTERN, client_id):
         raise SettingsInvalid(f"The client id {client_id[:40]!r} must be 1 to 128 letters, digits, '_' or '-'.")
     body = encode_body(request)
     if len(body) > MAX_BODY_BYTES:
@@ -121,7 +121,7 @@ def parse_response(message: Message) -> AnalysisResponse:
 def client_id_of(message: Message) -> str | None:
     """Say whose message this is; None where it does not say so in a usable way."""
     client_id = message.attributes.get(CLIENT_ID_ATTRIBUTE, "")
-    return client_id if _CLIENT_ID.fullmatch(client_id) else None
+    return client_id if re.fullmatch(CLIENT_ID_PATTERN, client_id) else None
 
 
 def fit_inline(response: AnalysisResponse) -> AnalysisResponse:
@@ -184,7 +184,7 @@ def _readable_request_id(message: Message) -> str | None:
 def _traceparent(message: Message) -> str | None:
     # One that is not valid counts as absent: so Trace Context wants it.
     text = message.attributes.get(TRACE_ATTRIBUTE, "")
-    return text if _TRACEPARENT.fullmatch(text) else None
+    return text if re.fullmatch(TRACE_PATTERN, text) else None
 
 
 def _time(message: Message) -> datetime | None:
