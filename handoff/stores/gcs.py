@@ -73,12 +73,12 @@ class GcsStore:
         with _translated(f"create bucket {self._bucket}"):
             if self._client.lookup_bucket(self._bucket, retry=_RETRY, timeout=ATTEMPT_S):
                 return []
-            if not self._client.project:
-                raise SettingsInvalid(f"To create bucket {self._bucket}, set GOOGLE_CLOUD_PROJECT.")
             try:
                 bucket.create(retry=_RETRY, timeout=ATTEMPT_S)
             except api.Conflict:
                 return []  # someone else did, just now
+            except ValueError as error:
+                raise SettingsInvalid(f"Set GOOGLE_CLOUD_PROJECT to create bucket {self._bucket}.") from error
         return [f"Created bucket {self._bucket}."]
 
     def read(self, uri: str, *, max_bytes: int) -> bytes:
