@@ -70,13 +70,13 @@ def asyncapi_document(topology: Topology | None = None) -> Node:
 
 
 def example_request() -> Message:
-    """A request as it may be sent."""
+    """A request as it may be sent; docs/CONTRACT.md shows the same, and its batch."""
     request = AnalysisRequest(
         request_id="req-0001",
         batch_uri="gs://my-bucket/fashion/requests/req-0001/images.csv",
         format="csv",
         image_count=2,
-        checksum="sha256:6c07a20022484a75a164d91d56b0f28fdcf6b1e72d46e5da4f6ed2c4fdb1bd27",
+        checksum="sha256:5bf32580f5ea1e8e3084d3180db8c3166430f9f231edd767661f4459c5db16ee",
         model="fashion",
         deadline=_MOMENT + timedelta(minutes=5),
         labels=["Ankle boot", "Pullover"],
@@ -93,7 +93,7 @@ def example_response() -> Message:
         worker="worker-1",
         attempt=1,
         predictions_uri="gs://my-bucket/fashion/results/req-0001/predictions.csv",
-        predictions=Predictions([9, 2], ["Ankle boot", "Pullover"], [0.998211, 0.874003]),
+        predictions=Predictions([1, 0], ["Ankle boot", "Pullover"], [0.998211, 0.874003]),
         label_counts={"Pullover": 1, "Ankle boot": 1},
         labelled_count=2,
         correct_count=2,
