@@ -1,0 +1,61 @@
+# Needs make, Python 3.11 or newer and a package index; everything else is installed into .venv.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install install-dev test test-unit check bench emulators train lock clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: .venv/run.stamp  ## Classify 1,000 sample images with two workers on this machine
+	@$(BIN)/fashion demo
+
+install: .venv/run.stamp  ## Install clients, workers and the Google adapters into .venv (no TensorFlow)
+
+install-dev: .venv/dev.stamp  ## Install everything: also the trainer, tests and checks
+
+test: .venv/dev.stamp  ## Run every test (real servers are started where they are installed)
+	@$(BIN)/python -m pytest
+
+test-unit: .venv/dev.stamp  ## Run the unit tests: no network, no servers, seconds
+	@$(BIN)/python -m pytest tests/unit
+
+check: .venv/dev.stamp  ## Lint, check types and layers
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: .venv/dev.stamp  ## Measure speed on this machine: a table, and build/bench.json
+	@$(BIN)/python bench/run.py
+
+emulators: .venv/dev.stamp  ## Run the Pub/Sub emulator and a GCS server until Ctrl-C
+	@$(BIN)/python tests/servers.py
+
+train: .venv/dev.stamp  ## Train with the quick preset
+	@$(BIN)/fashion train --preset quick
+
+lock:  ## Choose versions anew (needs uv)
+	uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --all-extras --group install --group test --group check -o requirements/dev.lock
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --extra client --extra worker --extra google --group install -c requirements/dev.lock \
+	  -o requirements/run.lock
+
+clean:  ## Remove what was installed, built and sent
+	rm -rf .venv build var
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on PATH."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; name a newer one: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/run.stamp: requirements/run.lock pyproject.toml | .venv/bin/python
+	@echo "Installing what clients and workers need into .venv (about a minute) ..."
+	@$(PIP) install --require-hashes -r requirements/run.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.lock .venv/run.stamp
+	@echo "Installing what training, tests and checks need into .venv (a few minutes) ..."
+	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@touch $@

@@ -1,0 +1,78 @@
+"""The ways to install the project agree with each other."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _declared() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = list(project["project"]["dependencies"])
+    listed += [line for extra in project["project"]["optional-dependencies"].values() for line in extra]
+    listed += [line for group in project["dependency-groups"].values() for line in group]
+    return {line.lower() for line in listed}
+
+
+def _conda() -> tuple[set[str], set[str]]:
+    listed = yaml.safe_load((ROOT / "conda_env.yaml").read_text())["dependencies"]
+    from_conda = {line for line in listed if isinstance(line, str)}
+    from_pip = {line for entry in listed if isinstance(entry, dict) for line in entry["pip"]}
+    return from_conda, from_pip
+
+
+def test_conda_names_the_same_direct_dependencies() -> None:
+    """What pip installs, conda installs too, with the same bounds."""
+    from_conda, from_pip = _conda()
+    python_and_pip = {line for line in from_conda if re.fullmatch(r"python>=.*|pip", line)}
+    assert (from_conda - python_and_pip) | from_pip == _declared()
+
+
+def test_conda_understands_every_line() -> None:
+    """Each line is a valid conda match specification."""
+    rattler = pytest.importorskip("rattler")
+    for line in _conda()[0]:
+        assert rattler.MatchSpec(line, strict=True).name is not None
+
+
+@pytest.mark.parametrize("lock", ["run.lock", "dev.lock"])
+def test_locks_pin_hashes_and_name_no_index(lock: str) -> None:
+    """A lock file pins every package by hash and leaves the index to whoever installs."""
+    text = (ROOT / "requirements" / lock).read_text()
+    assert not re.search(r"https?://|--index|--find-links", text)
+    requirements = re.split(r"\n(?=\S)", re.sub(r"(?m)^\s*#.*\n?", "", text).strip())
+    assert requirements
+    assert all("==" in requirement and "--hash=sha256:" in requirement for requirement in requirements)
+
+
+def test_the_run_lock_is_part_of_the_dev_lock() -> None:
+    """Tests run against the versions that are served."""
+    pinned = {
+        name: set(re.findall(r"(?m)^(\S+==\S+)", (ROOT / "requirements" / name).read_text()))
+        for name in ("run.lock", "dev.lock")
+    }
+    assert pinned["run.lock"] <= pinned["dev.lock"]
+
+
+def test_a_worker_and_a_client_install_no_trainer() -> None:
+    """What runs in production never brings TensorFlow, Keras or Matplotlib."""
+    text = (ROOT / "requirements" / "run.lock").read_text()
+    assert not re.search(r"(?mi)^(tensorflow|keras|matplotlib|tf2onnx|onnx)==", text)
+
+
+def test_every_package_of_the_checkout_is_installed() -> None:
+    """A folder with modules that pyproject.toml forgot would be missing from an installation."""
+    named = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    top = ("fashion_client", "handoff", "ml_model_development", "ml_server")
+    found = {
+        init.parent.relative_to(ROOT).as_posix().replace("/", ".")
+        for package in top
+        for init in (ROOT / package).rglob("__init__.py")
+    }
+    assert found == named
