@@ -41,8 +41,8 @@ Figures = Mapping[str, Any]
 class Built:
     """What a build gave."""
 
-    folder: Path
     accuracy: float
+    """On the test split."""
     figures: Figures
 
 
@@ -53,7 +53,6 @@ def build_artifact(folder: Path, data_set: DataSet, recipe: Recipe, *, preset: s
     """
     started_s = time.perf_counter()
     training = train(data_set, recipe, seed=seed)
-    trained_s = time.perf_counter() - started_s
     classifier = build_classifier(training.scorer)
     export_keras(classifier, folder / KERAS_NAME)
     export_graph(classifier, folder / GRAPH_NAME)
@@ -64,20 +63,16 @@ def build_artifact(folder: Path, data_set: DataSet, recipe: Recipe, *, preset: s
         "seed": seed,
         "accuracy": evaluation.accuracy,
         "loss": evaluation.loss,
-        "validation_accuracy": training.best.validation_accuracy,
-        "best_epoch": training.best.epoch,
-        "epochs": recipe.epochs,
-        "images_trained": training.images_trained,
-        "training_seconds": round(trained_s, 1),
+        **_sum_up(training),
         "seconds": round(time.perf_counter() - started_s, 1),
         "parameters": classifier.count_params(),
         "macs_per_image": count_macs(classifier),
-        "largest_probability_difference": difference,
         "images_compared": len(data_set.test),
+        "largest_probability_difference": difference,
     }
     _report(folder, figures, evaluation, training.history)
-    write_manifest(folder, _describe(folder, data_set, training, figures))
-    return Built(folder=folder, accuracy=evaluation.accuracy, figures=figures)
+    write_manifest(folder, _describe(folder, data_set, figures))
+    return Built(accuracy=evaluation.accuracy, figures=figures)
 
 
 def train(data_set: DataSet, recipe: Recipe, *, seed: int) -> Training:
@@ -104,6 +99,16 @@ def _evaluate_once(classifier: keras.Model, graph: Path, data_set: DataSet) -> t
     return evaluate(reference, test.labels, data_set.labels), difference
 
 
+def _sum_up(training: Training) -> Figures:
+    return {
+        "validation_accuracy": training.best.validation_accuracy,
+        "best_epoch": training.best.epoch,
+        "epochs": len(training.history),
+        "images_trained": training.images_trained,
+        "training_seconds": round(sum(epoch.seconds for epoch in training.history), 1),
+    }
+
+
 def _report(folder: Path, figures: Figures, evaluation: Evaluation, history: Sequence[Epoch]) -> None:
     quality = {
         "labels": [asdict(label) for label in evaluation.labels],
@@ -126,7 +131,7 @@ def _to_json(figures: Figures) -> str:
     return rest.replace('"ROWS"', "[\n    " + ",\n    ".join(rows) + "\n  ]") + "\n"
 
 
-def _describe(folder: Path, data_set: DataSet, training: Training, figures: Figures) -> Manifest:
+def _describe(folder: Path, data_set: DataSet, figures: Figures) -> Manifest:
     height, width, channels = data_set.train.images.shape[1:]
     return Manifest(
         name=MODEL_NAME,
@@ -136,7 +141,7 @@ def _describe(folder: Path, data_set: DataSet, training: Training, figures: Figu
         files={name: digest_file(folder / name) for name in (KERAS_NAME, GRAPH_NAME)},
         graph=GRAPH_NAME,
         accuracy=figures["accuracy"],
-        validation_accuracy=training.best.validation_accuracy,
+        validation_accuracy=figures["validation_accuracy"],
         seed=figures["seed"],
         preset=figures["preset"],
         commit=describe_commit(),

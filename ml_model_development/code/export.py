@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import keras
@@ -31,12 +32,14 @@ def export_graph(classifier: keras.Model, path: Path) -> None:
     """
     shape = (None, *classifier.input_shape[1:])
     classifier(np.zeros((1, *shape[1:]), np.uint8))  # Keras exports only what has been called
-    classifier.export(
-        path,
-        format="onnx",
-        verbose=False,
-        input_signature=[keras.InputSpec(shape=shape, dtype="uint8", name="images")],
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # tf2onnx asks NumPy for a name that is gone
+        classifier.export(
+            path,
+            format="onnx",
+            verbose=False,
+            input_signature=[keras.InputSpec(shape=shape, dtype="uint8", name="images")],
+        )
     model = onnx.load(path)
     _name_ends(model)
     try:

@@ -38,7 +38,7 @@ def build_classifier(scorer: keras.Model) -> keras.Model:
     Shapes: uint8 (N, H, W, C) -> float32 (N, K), each row sums to 1
     """
     probabilities = layers.Softmax(name="probabilities")(scorer.outputs[0])
-    return keras.Model(scorer.inputs, probabilities, name="fashion_mnist_cnn")
+    return keras.Model(scorer.input, probabilities, name="fashion_mnist_cnn")
 
 
 def count_macs(model: keras.Model) -> int:

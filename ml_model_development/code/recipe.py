@@ -31,6 +31,6 @@ class Recipe:
 PRESETS: Mapping[str, Recipe] = MappingProxyType(
     {
         "quick": Recipe(widths=(32, 48, 96), epochs=6),
-        "standard": Recipe(widths=(32, 64, 128), epochs=24, label_smoothing=0.1, shift_px=1),
+        "standard": Recipe(widths=(32, 48, 96), epochs=30, label_smoothing=0.1, shift_px=1),
     }
 )
