@@ -38,7 +38,7 @@ def read_artifact(path: Path) -> Artifact:
     Raises: ArtifactInvalid: folder, manifest or file missing, manifest unusable, or a file changed since training
     """
     if not path.is_dir():
-        raise ArtifactInvalid(f"there is no artifact folder {path}; train a model, or name the folder of one")
+        raise ArtifactInvalid(f"There is no artifact folder {path}; train a model, or name the folder of one.")
     raw = _read_manifest(path / MANIFEST_NAME)
     manifest = decode_manifest(raw, name=str(path / MANIFEST_NAME))
     for name, digest in manifest.files.items():
@@ -65,12 +65,12 @@ def _read_manifest(path: Path) -> bytes:
             raw = file.read(_MAX_MANIFEST_BYTES + 1)
     except FileNotFoundError as error:
         raise ArtifactInvalid(
-            f"{path} is missing: {path.parent.name} is no artifact, or its training did not finish; train a model"
+            f"{path} is missing: {path.parent.name} is no artifact, or its training did not finish; train a model."
         ) from error
     except OSError as error:
-        raise ArtifactInvalid(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        raise ArtifactInvalid(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     if len(raw) > _MAX_MANIFEST_BYTES:
-        raise ArtifactInvalid(f"{path} is over {_MAX_MANIFEST_BYTES} bytes, so no manifest; train the model again")
+        raise ArtifactInvalid(f"{path} is over {_MAX_MANIFEST_BYTES} bytes, so no manifest; train the model again.")
     return raw
 
 
@@ -78,10 +78,10 @@ def _verify(path: Path, digest: str) -> None:
     try:
         found = digest_file(path)
     except FileNotFoundError as error:
-        raise ArtifactInvalid(f"{path} is named in the manifest but missing; restore it or train again") from error
+        raise ArtifactInvalid(f"{path} is named in the manifest but missing; restore it or train again.") from error
     except OSError as error:
-        raise ArtifactInvalid(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        raise ArtifactInvalid(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     if found != digest:
         raise ArtifactInvalid(
-            f"{path} has changed since its manifest was written ({found}, not {digest}); restore it or train again"
+            f"{path} has changed since its manifest was written ({found}, not {digest}); restore it or train again."
         )

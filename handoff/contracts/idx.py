@@ -42,11 +42,11 @@ def decompress_idx(raw: bytes, *, name: str, max_bytes: int = MAX_IDX_BYTES) -> 
     try:
         content = stream.decompress(raw, max_bytes + 1)
     except zlib.error as error:
-        raise DataSetUnavailable(f"{name} is no readable gzip file ({error}); fetch it again") from error
+        raise DataSetUnavailable(f"{name} is no readable gzip file ({error}); fetch it again.") from error
     if len(content) > max_bytes:
         raise DataSetUnavailable(_too_large(name, max_bytes))
     if not stream.eof or stream.unused_data:
-        raise DataSetUnavailable(f"{name} is cut off, or followed by other bytes; fetch it again")
+        raise DataSetUnavailable(f"{name} is cut off, or followed by other bytes; fetch it again.")
     return content
 
 
@@ -58,19 +58,19 @@ def parse_idx(content: bytes, *, name: str) -> NDArray[np.uint8]:
     Source: the format's description by LeCun, Cortes and Burges, "The MNIST database", section FILE FORMATS
     """
     if len(content) < _MAGIC.size:
-        raise DataSetUnavailable(f"{name} is too short to be an IDX file")
+        raise DataSetUnavailable(f"{name} is too short to be an IDX file.")
     zeros, element, rank = _MAGIC.unpack_from(content)
     if zeros != 0 or element != _UNSIGNED_BYTE or not 1 <= rank <= 4:  # noqa: PLR2004 - (N, H, W, C) at most
         raise DataSetUnavailable(
-            f"{name} does not begin like an IDX file of unsigned bytes (0x{content[: _MAGIC.size].hex()})"
+            f"{name} does not begin like an IDX file of unsigned bytes (0x{content[: _MAGIC.size].hex()})."
         )
     start = _MAGIC.size + 4 * rank
     if len(content) < start:
-        raise DataSetUnavailable(f"{name} ends within its IDX header")
+        raise DataSetUnavailable(f"{name} ends within its IDX header.")
     shape = struct.unpack_from(f">{rank}I", content, _MAGIC.size)
     expected, found = math.prod(shape), len(content) - start
     if found != expected:
-        raise DataSetUnavailable(f"{name} announces {expected} bytes ({'x'.join(map(str, shape))}) but holds {found}")
+        raise DataSetUnavailable(f"{name} announces {expected} bytes ({'x'.join(map(str, shape))}) but holds {found}.")
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 
@@ -84,4 +84,4 @@ def encode_idx(array: NDArray[np.uint8]) -> bytes:
 
 
 def _too_large(name: str, max_bytes: int) -> str:
-    return f"{name} holds more than {max_bytes} bytes, the most an IDX file may have here"
+    return f"{name} holds more than {max_bytes} bytes, the most an IDX file may have here."

@@ -69,13 +69,13 @@ def decode_manifest(raw: bytes, *, name: str = "manifest.json") -> Manifest:
         if found != MANIFEST_VERSION:
             raise ArtifactInvalid(
                 f"{name} has manifest version {found}, this program reads {MANIFEST_VERSION};"
-                " serve it with the release that trained it, or train the model again"
+                " serve it with the release that trained it, or train the model again."
             )
         manifest = msgspec.json.decode(raw, type=Manifest)
     except msgspec.MsgspecError as error:
-        raise ArtifactInvalid(f"{name} is no model manifest ({error}); train the model again") from error
+        raise ArtifactInvalid(f"{name} is no model manifest ({error}); train the model again.") from error
     if problem := _find_disagreement(manifest):
-        raise ArtifactInvalid(f"{name} {problem}; train the model again")
+        raise ArtifactInvalid(f"{name} {problem}; train the model again.")
     return manifest
 
 

@@ -5,17 +5,17 @@ python ml_model_development/code/build_model.py --preset quick
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+if __package__ in {None, ""}:  # run as a script: the packages lie beside this folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import click
 
-if (_ROOT := str(Path(__file__).resolve().parents[2])) not in sys.path:  # run as a script, nothing installed
-    sys.path.insert(0, _ROOT)
-
-from handoff.contracts.errors import FashionError
+from handoff.console import Command, json_option, print_json
+from handoff.contracts.errors import MissingPackage
 from ml_model_development.code.build_model_utils import (
     DATA_OPTION,
     REPOSITORY,
@@ -26,7 +26,7 @@ from ml_model_development.code.build_model_utils import (
 from ml_model_development.code.recipe import PRESETS
 
 
-@click.command("train")
+@click.command("train", cls=Command)
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True, help="How to train.")
 @DATA_OPTION
 @click.option(
@@ -40,29 +40,23 @@ from ml_model_development.code.recipe import PRESETS
     "--seed", type=click.IntRange(min=0, max=2**31 - 1), default=1, show_default=True, help="Of every choice."
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the preset's.")
-@click.option("--json", "as_json", is_flag=True, help="End with one line of figures as JSON.")
+@json_option
 def command(*, preset: str, data: Path | None, output: Path, seed: int, epochs: int | None, as_json: bool) -> None:
     """Train a model on Fashion-MNIST and write it as a new version, ready to serve."""
     recipe = PRESETS[preset] if epochs is None else replace(PRESETS[preset], epochs=epochs)
     data_set = load_data_set(data)
     click.echo(f"Fashion-MNIST from {data_set.source}", err=True)
-    with quiet_import():
-        from ml_model_development.code.building import build_artifact
+    try:
+        with quiet_import():
+            from ml_model_development.code.building import build_artifact
+    except ModuleNotFoundError as error:
+        raise MissingPackage(error.name or "?", needed_for="training") from error
     with new_version_folder(output) as folder:
         built = build_artifact(folder, data_set, recipe, preset=preset, seed=seed)
     click.echo(f"{built.accuracy:.2%} of {len(data_set.test):,} test images classified correctly; {folder} is ready")
     if as_json:
-        click.echo(json.dumps(built.figures))
-
-
-def main() -> None:
-    """Run as a program: an expected failure ends in one sentence and its exit code."""
-    try:
-        command.main(prog_name="build_model.py", standalone_mode=True)
-    except FashionError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(int(error.exit_code))
+        print_json(built.figures)
 
 
 if __name__ == "__main__":
-    main()
+    command()

@@ -57,7 +57,7 @@ def new_version_folder(artifacts: Path) -> Iterator[Path]:
         folder = artifacts / str(max(taken, default=0) + 1)
         folder.mkdir()
     except OSError as error:
-        raise SettingsInvalid(f"{artifacts} cannot be written ({error.strerror}); name another --output") from error
+        raise SettingsInvalid(f"{artifacts} cannot be written ({error.strerror}); name another --output.") from error
     try:
         yield folder
     except BaseException:
@@ -70,7 +70,7 @@ def describe_commit(repository: Path = REPOSITORY) -> str:
     described = _git(repository, "rev-parse", "HEAD")
     if described is None:
         return "unknown"
-    changed = _git(repository, "status", "--porcelain", "--", "ml_model_development/code", "handoff")
+    changed = _git(repository, "status", "--porcelain", "--", "ml_model_development/code")
     return f"{described}-dirty" if changed else described
 
 

@@ -85,25 +85,27 @@ def verify(content: bytes, digest: str, *, name: str) -> None:
     Raises: DataSetUnavailable: they differ
     """
     if hashlib.sha256(content).hexdigest() != digest:
-        raise DataSetUnavailable(f"{name} is not Fashion-MNIST's file as published: its digest differs; fetch it again")
+        raise DataSetUnavailable(
+            f"{name} is not Fashion-MNIST's file as published (its digest differs); fetch it again."
+        )
 
 
 def _read_split(folder: Path, prefix: str, digests: Mapping[str, str]) -> Split:
     images = _read_file(folder, f"{prefix}-images-idx3-ubyte", digests)
     labels = _read_file(folder, f"{prefix}-labels-idx1-ubyte", digests)
     if images.ndim != 3 or labels.shape != images.shape[:1]:  # noqa: PLR2004 - (N, H, W)
-        raise DataSetUnavailable(f"{prefix} images {images.shape} and labels {labels.shape} in {folder} do not match")
+        raise DataSetUnavailable(f"{prefix} images {images.shape} and labels {labels.shape} in {folder} do not match.")
     return Split(images[..., np.newaxis], labels.astype(np.int64))
 
 
 def _read_file(folder: Path, name: str, digests: Mapping[str, str]) -> NDArray[np.uint8]:
     path = find_file(folder, name)
     if path is None:
-        raise DataSetUnavailable(f"{folder} holds neither {name}.gz nor {name}; name a folder with all four IDX files")
+        raise DataSetUnavailable(f"{folder} holds neither {name}.gz nor {name}; name a folder with all four IDX files.")
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataSetUnavailable(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        raise DataSetUnavailable(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     content = decompress_idx(raw, name=str(path))
     verify(content, digests[name], name=str(path))
     return parse_idx(content, name=str(path))

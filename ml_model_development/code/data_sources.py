@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tqdm import tqdm
-
 from handoff.contracts.errors import DataSetUnavailable
 from handoff.contracts.idx import decompress_idx
+from handoff.progress import Progress
 from ml_model_development.code.data_set import DIGESTS, DataSet, find_file, read_data_set, verify
 
 PACKAGE = "dataset-fashion-mnist"
@@ -58,7 +57,7 @@ def find_data_set(
             failures.append(str(error))
     raise DataSetUnavailable(
         "Fashion-MNIST is not here and cannot be fetched; pass its folder with --data or FASHION_MNIST_DIR"
-        f" (looked in {', '.join(map(str, places))}; {'; '.join(failures)})"
+        f" (looked in {', '.join(map(str, places))}). {' '.join(failures)}"
     )
 
 
@@ -79,7 +78,7 @@ def fetch_package(cache: Path) -> None:
     Raises: DataSetUnavailable: no apt here, or it does not deliver
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise DataSetUnavailable(f"the package {PACKAGE} needs apt-get and dpkg-deb, which are not here")
+        raise DataSetUnavailable(f"The package {PACKAGE} needs apt-get and dpkg-deb, which are not here.")
     with tempfile.TemporaryDirectory() as folder:
         _run("apt-get", "download", PACKAGE, folder=folder)
         for package in Path(folder).glob(f"{PACKAGE}_*.deb"):
@@ -106,11 +105,11 @@ def _run(*command: str, folder: str) -> None:
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=_APT_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
-        raise DataSetUnavailable(f"{' '.join(command[:2])} did not end within {_APT_TIMEOUT_S} s") from error
+        raise DataSetUnavailable(f"{' '.join(command[:2])} did not end within {_APT_TIMEOUT_S} s.") from error
     except (subprocess.CalledProcessError, OSError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         raise DataSetUnavailable(
-            f"{' '.join(command[:2])} failed: {said[-1] if said else 'no reason given'}"
+            f"{' '.join(command[:2])} failed: {said[-1] if said else 'no reason given'}."
         ) from error
 
 
@@ -119,7 +118,7 @@ def _keep(folder: Path, cache: Path) -> None:
     for name in DIGESTS:
         path = find_file(folder, name)
         if path is None:
-            raise DataSetUnavailable(f"the package {PACKAGE} holds no {name}")
+            raise DataSetUnavailable(f"The package {PACKAGE} holds no {name}.")
         shutil.copyfile(path, cache / path.name)
 
 
@@ -129,18 +128,17 @@ def _download_file(address: str) -> bytes:
             return _read_all(response, address, int(response.headers.get("Content-Length") or 0))
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", None) or error
-        raise DataSetUnavailable(f"{address} did not answer ({reason}); check the network connection") from error
+        raise DataSetUnavailable(f"{address} did not answer ({reason}); check the network connection.") from error
 
 
 def _read_all(response: BinaryIO, address: str, size_bytes: int) -> bytes:
     content = bytearray()
-    bar = tqdm(total=size_bytes or None, unit="B", unit_scale=True, desc=address.rsplit("/", 1)[-1], disable=None)
-    with bar:
+    with Progress(address.rsplit("/", 1)[-1], total=size_bytes or None, unit="bytes") as progress:
         while chunk := response.read(_CHUNK_BYTES):
             content += chunk
-            bar.update(len(chunk))
+            progress.advance(len(chunk))
             if len(content) > _MAX_DOWNLOAD_BYTES:
                 raise DataSetUnavailable(
-                    f"{address} sends more than {_MAX_DOWNLOAD_BYTES} bytes: not the file expected"
+                    f"{address} sends more than {_MAX_DOWNLOAD_BYTES} bytes: not the file expected."
                 )
     return bytes(content)

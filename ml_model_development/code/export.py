@@ -45,7 +45,7 @@ def export_graph(classifier: keras.Model, path: Path) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ArtifactInvalid(f"the exporter wrote no valid graph ({error}); try another version of onnx") from error
+        raise ArtifactInvalid(f"the exporter wrote no valid graph ({error}); try another version of onnx.") from error
     onnx.save(model, path)
 
 
@@ -72,7 +72,7 @@ def check_agreement(reference: NDArray[np.float32], graph: NDArray[np.float32]) 
     if labels_differing or not difference <= TOLERANCE:
         raise ArtifactInvalid(
             f"the exported graph disagrees with Keras: {labels_differing} labels of {len(reference)} differ,"
-            f" probabilities by up to {difference:.2e} (allowed {TOLERANCE:.0e}); the artifact was not completed"
+            f" probabilities by up to {difference:.2e} (allowed {TOLERANCE:.0e}); the artifact was not completed."
         )
     return difference
 

@@ -8,19 +8,20 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+if __package__ in {None, ""}:  # run as a script: the packages lie beside this folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import click
 import numpy as np
 
-if (_ROOT := str(Path(__file__).resolve().parents[2])) not in sys.path:  # run as a script, nothing installed
-    sys.path.insert(0, _ROOT)
-
+from handoff.console import Command
 from handoff.contracts.idx import encode_idx
 from ml_model_development.code.build_model_utils import DATA_OPTION, REPOSITORY, load_data_set
 
 SAMPLE_COUNT = 1_000
 
 
-@click.command()
+@click.command("make-sample", cls=Command)
 @DATA_OPTION
 @click.option(
     "--output",

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from handoff.artifacts import Artifact, read_artifact
-from handoff.contracts.errors import ArtifactInvalid, DataSetUnavailable, ExitCode
+from handoff.contracts.errors import ArtifactInvalid, ExitCode
 from ml_model_development.code.augmentation import augment, shift
 from ml_model_development.code.build_model import command
 from ml_model_development.code.build_model_utils import describe_commit, list_packages, new_version_folder
@@ -93,10 +93,10 @@ def test_the_presets_hold_back_images_to_choose_by() -> None:
 
 
 def test_a_missing_data_set_is_told_before_tensorflow_is_imported(tmp_path: Path) -> None:
-    """A wrong --data ends as DataSetUnavailable and leaves no version folder."""
+    """A wrong --data ends with its exit code and leaves no version folder."""
     arguments = ["--data", str(tmp_path), "--output", str(tmp_path / "artifacts")]
     result = CliRunner().invoke(command, arguments)
-    assert isinstance(result.exception, DataSetUnavailable)
+    assert result.exit_code == ExitCode.DATA_SET_UNAVAILABLE
     assert not (tmp_path / "artifacts").exists()
 
 
@@ -107,7 +107,7 @@ def test_the_script_runs_from_anywhere_and_ends_with_its_exit_code(tmp_path: Pat
         [sys.executable, script, "--data", tmp_path], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert ended.returncode == ExitCode.DATA_SET_UNAVAILABLE
-    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.startswith("Error: ")
     assert len(ended.stderr.splitlines()) == 1
 
 
