@@ -36,7 +36,7 @@ def storage_server() -> Iterator[str]:
         yield host
 
 
-@pytest.fixture(params=["embedded", "pubsub"])
+@pytest.fixture(params=SHORT_DEADLINES_S)
 def broker_kind(request: pytest.FixtureRequest) -> str:
     """Which broker this run of a test is about."""
     return str(request.param)
