@@ -33,9 +33,9 @@ def command(data: Path | None, output: Path) -> None:
     """Write the first 1,000 test images and their labels."""
     test = load_data_set(data).test
     output.mkdir(parents=True, exist_ok=True)
-    (output / "images.idx3-ubyte.gz").write_bytes(encode_idx(test.images[:SAMPLE_COUNT]))
+    (output / "images.idx3-ubyte.gz").write_bytes(encode_idx(test.images[:SAMPLE_COUNT, ..., 0]))
     (output / "labels.idx1-ubyte.gz").write_bytes(encode_idx(test.labels[:SAMPLE_COUNT].astype(np.uint8)))
-    click.echo(f"wrote {SAMPLE_COUNT} images to {output}")
+    click.echo(f"Wrote {SAMPLE_COUNT} images to {output}.")
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from handoff.contracts.errors import DataSetUnavailable
 from handoff.contracts.idx import decode_idx, encode_idx
-from ml_model_development.code import data_sources
+from ml_model_development.code import data_sources, make_sample
 from ml_model_development.code.data_set import DIGESTS, read_data_set
 from ml_model_development.code.data_sources import download, fetch_package, find_data_set, usual_places
 
@@ -225,3 +226,28 @@ def test_a_package_that_cannot_be_fetched_says_why(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(data_sources.subprocess, "run", run)
     with pytest.raises(DataSetUnavailable, match="apt-get download failed: E: Unable to locate package"):
         fetch_package(tmp_path / "cache")
+
+
+def test_the_shipped_sample_is_whole() -> None:
+    """1,000 images with their labels, each label about as often, and the licence beside them."""
+    sample = Path(__file__).parents[2] / "fashion_client" / "sample"
+    images = decode_idx((sample / "images.idx3-ubyte.gz").read_bytes(), name="images")
+    labels = decode_idx((sample / "labels.idx1-ubyte.gz").read_bytes(), name="labels")
+    assert images.shape == (1_000, 28, 28)
+    assert np.bincount(labels, minlength=10).min() > 80
+    assert "Zalando SE" in (sample / "LICENSE-fashion-mnist").read_text()
+
+
+def test_the_sample_is_the_beginning_of_the_test_split(
+    fill: Callable[[Path], Path], digests: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sample is cut from the test images, and its labels stay unsigned bytes."""
+    data_set = read_data_set(fill(tmp_path / "here"), digests=digests)
+    monkeypatch.setattr(make_sample, "load_data_set", lambda _named: data_set)
+    monkeypatch.setattr(make_sample, "SAMPLE_COUNT", 4)
+    ended = CliRunner().invoke(make_sample.command, ["--output", str(tmp_path / "sample")])
+    assert ended.exit_code == 0
+    images = decode_idx((tmp_path / "sample" / "images.idx3-ubyte.gz").read_bytes(), name="images")
+    labels = decode_idx((tmp_path / "sample" / "labels.idx1-ubyte.gz").read_bytes(), name="labels")
+    assert (images == data_set.test.images[:4, ..., 0]).all()
+    assert (labels == data_set.test.labels[:4]).all()

@@ -223,3 +223,29 @@ def test_equal_seeds_start_and_choose_equally(data_set: DataSet) -> None:
     assert sorted([*kept.labels, *held_back.labels]) == list(range(240))
     assert len(held_back) == 40
     assert (hold_back(numbered, 40, seed=3)[1].labels == held_back.labels).all()
+
+
+def test_the_learning_rate_rises_then_falls_to_zero() -> None:
+    """A tenth of the peak at the start, the peak after the warm-up, nothing at the end."""
+    pytest.importorskip("tensorflow", reason="the trainer's packages are not installed")
+    from ml_model_development.code.schedule import OneCycle
+
+    schedule = OneCycle(0.5, steps=100, warm_up_steps=20)
+    rates = [float(schedule(step)) for step in (0, 10, 20, 60, 100, 101)]
+    assert rates == pytest.approx([0.05, 0.275, 0.5, 0.25, 0.0, 0.0])
+    assert OneCycle(**schedule.get_config()).get_config() == schedule.get_config()
+
+
+def test_progress_is_one_line_an_epoch_outside_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nothing can be drawn each epoch leaves its figures, and no bar."""
+    pytest.importorskip("tensorflow", reason="the trainer's packages are not installed")
+    from ml_model_development.code.progress import Progress
+    from ml_model_development.code.training import Epoch
+
+    figures = Epoch(epoch=1, loss=0.5, accuracy=0.8, validation_loss=0.4, validation_accuracy=0.9, seconds=1.0)
+    with Progress(epochs=2, image_count=10) as progress:
+        progress.step(10)
+        progress.epoch(figures)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("epoch 1/2  loss 0.5000  validation accuracy 90.00%  1.0 s")
+    assert line.endswith("s left")
