@@ -5,10 +5,11 @@ The one module that reads the environment.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 import yaml
@@ -171,17 +172,23 @@ def _with_value(settings: T, path: list[str], value: object, *, where: str) -> T
 
 def _check(settings: Settings) -> None:
     """Refuse figures with which nothing could work."""
-    at_least_one = {
-        "worker.transfer_threads": settings.worker.transfer_threads,
-        "worker.micro_batch_images": settings.worker.micro_batch_images,
-        "worker.max_in_flight": settings.worker.max_in_flight,
-        "worker.max_images": settings.worker.max_images,
-        "worker.max_batch_bytes": settings.worker.max_batch_bytes,
-        "worker.max_batch_images": settings.worker.max_batch_images,
-        "client.batch_size": settings.client.batch_size,
-        "topology.ack_deadline_s": settings.topology.ack_deadline_s,
-        "topology.max_attempts": settings.topology.max_attempts,
+    least = {
+        "worker.threads": 0,
+        "worker.transfer_threads": 1,
+        "worker.micro_batch_images": 1,
+        "worker.max_in_flight": 1,
+        "worker.max_images": 1,
+        "worker.max_batch_bytes": 1,
+        "worker.max_batch_images": 1,
+        "client.batch_size": 1,
+        "client.timeout_s": 0,
+        "topology.ack_deadline_s": 1,
+        "topology.max_attempts": 1,
+        "topology.retention_s": 1,
     }
-    for name, figure in at_least_one.items():
-        if figure < 1:
-            raise SettingsInvalid(f"The setting {name} is {figure}; it must be at least 1.")
+    figures = _flatten(msgspec.to_builtins(settings))
+    for name, bound in least.items():
+        figure = cast("float", figures[name])
+        # Written so that NaN is refused too.
+        if not bound <= figure < math.inf:
+            raise SettingsInvalid(f"The setting {name} is {figure}; it must be at least {bound}.")
