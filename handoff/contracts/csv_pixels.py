@@ -46,7 +46,7 @@ def read_pixels(text: bytes, *, row_count: int) -> Pixels | None:
     digits *= is_digit
     hundreds = digits[:-3] * is_digit[1:-2]
     values = digits[2:-1] + digits[1:-2] * np.uint8(10) + hundreds * np.uint8(100)
-    # `compress` takes 1.1 us for an image of 784 pixels, indexing with the same mask 4.2 us.
+    # `compress` takes 1.1 us an image of 28x28, indexing with the same mask 4.2 us.
     pixels = values.compress(~is_digit[3:])
     if pixels.size % row_count:
         return None
