@@ -55,6 +55,8 @@ def scripted(*answers: Answer) -> tuple[gcs.GcsStore, Script]:
     client = storage.Client(
         project="tests", credentials=AnonymousCredentials(), client_options={"api_endpoint": "http://storage.invalid"}
     )
+    # The SDK looks the bucket up once more, from a thread of its own, to label traces.
+    client._bucket_metadata_cache = None
     script = Script(answers)
     client._http.mount("http://", script)
     return gcs.GcsStore(client, session=client._http, bucket="batches", prefix="team-a"), script

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 
 from handoff.brokers.dead_letters import dead_letter
@@ -101,7 +101,7 @@ class EmbeddedSubscription:
         for delivery in unseen:
             delivery.return_unseen()
         if self._spec.temporary:
-            self._submit(partial(statements.drop_subscription, name=self._spec.name))
+            wait([self._submit(partial(statements.drop_subscription, name=self._spec.name))])
 
     def finish(self) -> None:
         """Give back what is still held and close the connection; the broker calls it when it closes."""
@@ -177,8 +177,10 @@ class EmbeddedSubscription:
         until = time.time() + self._spec.ack_deadline_s
         self._submit(partial(statements.extend, subscription=self._id, leases=leases, until=until))
 
-    def _submit(self, write: Callable[[sqlite3.Connection], None]) -> None:
-        self._writer.submit(write).add_done_callback(_log_failure)
+    def _submit(self, write: Callable[[sqlite3.Connection], None]) -> Future[None]:
+        future = self._writer.submit(write)
+        future.add_done_callback(_log_failure)
+        return future
 
 
 def _log_failure(future: Future[None]) -> None:
