@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import BinaryIO
 
 from handoff.contracts.errors import (
     PayloadForbidden,
@@ -27,6 +27,9 @@ from handoff.stores.address import key_below, prefix_below
 # Below the root, out of every URI's reach.
 PARTIAL_FOLDER = ".partial"
 
+# How the file system says that nothing of that name is an object.
+_NO_OBJECT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
 # A partial file this old belongs to a writer that died.
 PARTIAL_LIFE_S = 86_400.0
 
@@ -36,10 +39,14 @@ def connect(url: str) -> FileStore:
 
     Raises: SettingsInvalid: the URL names no folder
     """
-    parts = urlsplit(url)
-    if parts.netloc or not parts.path.strip("/"):
+    # Not `urlsplit`: a folder's name may hold what ends the path of a web address, as `c#` does.
+    path = url.removeprefix("file:")
+    if path.startswith("//"):
+        path = path.removeprefix("//")
+        path = path if path.startswith("/") else ""  # another machine's
+    if not path.strip("/"):
         raise SettingsInvalid(f"The store URL {url!r} names no folder; use file:///absolute/path.")
-    return FileStore(Path(os.path.realpath(parts.path)))
+    return FileStore(Path(os.path.realpath(path)))
 
 
 class FileStore:
@@ -63,7 +70,7 @@ class FileStore:
     def read(self, uri: str, *, max_bytes: int) -> bytes:
         """Read a whole object, its size first."""
         path = self._path(uri)
-        with _translated_errors(uri), path.open("rb") as file:
+        with _translated_errors(uri), _opened(path, uri) as file:
             size = os.fstat(file.fileno()).st_size
             if size > max_bytes:
                 raise PayloadTooLarge(f"The object {uri} has {size} bytes; at most {max_bytes} are read.")
@@ -94,13 +101,15 @@ class FileStore:
             for path in sorted(folder.rglob("*"), key=lambda found: found.relative_to(self._folder).as_posix()):
                 key = path.relative_to(self._folder).as_posix()
                 if key.startswith(beginning) and not key.startswith(PARTIAL_FOLDER) and path.is_file():
-                    yield ObjectInfo(uri=f"{self.root}/{key}", size_bytes=path.stat().st_size)
+                    with suppress(FileNotFoundError):  # gone meanwhile
+                        yield ObjectInfo(uri=f"{self.root}/{key}", size_bytes=path.stat().st_size)
 
     def delete(self, uri: str) -> None:
         """Remove an object, and its folder when that leaves it empty."""
         path = self._path(uri)
         with _translated_errors(uri):
-            path.unlink(missing_ok=True)
+            with suppress(*_NO_OBJECT):
+                path.unlink()
             if path.parent != self._folder:
                 with suppress(OSError):
                     path.parent.rmdir()
@@ -118,10 +127,15 @@ def _translated_errors(uri: str) -> Iterator[None]:
     """Turn the file system's errors into this project's."""
     try:
         yield
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise PayloadNotFound(f"There is no object at {uri}.") from error
     except OSError as error:
         raise StoreUnavailable(f"The store could not serve {uri}: {error.strerror}.") from error
+
+
+def _opened(path: Path, uri: str) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except _NO_OBJECT as error:
+        raise PayloadNotFound(f"There is no object at {uri}.") from error
 
 
 def _write_flushed(path: Path, data: bytes) -> None:
