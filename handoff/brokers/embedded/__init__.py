@@ -9,7 +9,6 @@ deliveries is not flushed, for a claim lost in a power cut only means a redelive
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from handoff.brokers.embedded.broker import EmbeddedBroker
 from handoff.contracts.errors import SettingsInvalid
@@ -23,9 +22,13 @@ def connect(url: str, topology: Topology) -> EmbeddedBroker:
 
     Raises: SettingsInvalid: the URL names no file that can be made; BrokerUnavailable
     """
-    parts = urlsplit(url)
-    if parts.netloc or not parts.path.strip("/"):
+    # Not `urlsplit`: a folder's name may hold what ends the path of a web address, as `c#` does.
+    path = url.removeprefix("embedded:")
+    if path.startswith("//"):
+        path = path.removeprefix("//")
+        path = path if path.startswith("/") else ""  # another machine's
+    if not path.strip("/"):
         raise SettingsInvalid(f"The broker URL {url!r} names no file; use embedded:///absolute/path/queue.db.")
-    broker = EmbeddedBroker.open(Path(parts.path).absolute())
+    broker = EmbeddedBroker.open(Path(path).absolute())
     broker.declare(topology)
     return broker
