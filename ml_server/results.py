@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,16 @@ from handoff.contracts.protocols import Store
 from ml_server.classifier import Probabilities
 from ml_server.intake import UNKNOWN_LABEL, Intake
 from ml_server.work import Work
+
+
+class Best(NamedTuple):
+    """The best label of each image.
+
+    Shapes: label_ids int64 (N,), probabilities float32 (N,)
+    """
+
+    label_ids: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
 
 
 class Results:
@@ -45,26 +56,25 @@ class Results:
         assert work.received is not None  # noqa: S101 - a work with probabilities was received
         request_id = work.received.request.request_id
         uri = predictions_uri(self._store.root, request_id)
-        probabilities = self._store_predictions(work, uri)
+        best = self._store_predictions(work, uri)
         work.lap("store")
         work.timings_ms["total"] = round((time.perf_counter() - work.pulled_at) * 1e3, 3)
-        response = fit_inline(self._succeeded(work, uri, probabilities))
+        response = fit_inline(self._succeeded(work, uri, best))
         if self._store.create(response_uri(self._store.root, request_id), encode_body(response)):
             return response
         return self._intake.stored_response(request_id) or response
 
-    def _store_predictions(self, work: Work, uri: str) -> Probabilities:
+    def _store_predictions(self, work: Work, uri: str) -> Best:
         assert work.probabilities is not None  # noqa: S101 - it was classified
         data = encode_predictions(work.image_ids, work.probabilities, self._labels)
         if self._store.create(uri, data):
-            return work.probabilities
-        stored = self._store.read(uri, max_bytes=max(2 * len(data), 1024))
-        return decode_predictions(stored).probabilities
+            return _best(work.probabilities.argmax(axis=1), work.probabilities)
+        table = decode_predictions(self._store.read(uri, max_bytes=max(2 * len(data), 1024)))
+        return _best(table.label_ids.astype(np.int64), table.probabilities)
 
-    def _succeeded(self, work: Work, uri: str, probabilities: Probabilities) -> AnalysisResponse:
+    def _succeeded(self, work: Work, uri: str, best: Best) -> AnalysisResponse:
         assert work.received is not None  # noqa: S101 - it was classified
-        label_ids = probabilities.argmax(axis=1)
-        best = probabilities[np.arange(len(label_ids)), label_ids]
+        label_ids = best.label_ids
         labelled, correct = _count_correct(label_ids, work.true_label_ids)
         return AnalysisResponse(
             request_id=work.received.request.request_id,
@@ -73,7 +83,7 @@ class Results:
             worker=self._worker,
             attempt=work.delivery.attempt,
             predictions_uri=uri,
-            predictions=_inline(label_ids, best, self._labels),
+            predictions=_inline(best, self._labels),
             label_counts=_label_counts(label_ids, self._labels),
             labelled_count=labelled,
             correct_count=correct,
@@ -98,10 +108,15 @@ def failed_response(work: Work, request_id: str, error: FailureReason, *, worker
     )
 
 
-def _inline(label_ids: npt.NDArray[np.int64], best: npt.NDArray[np.float32], labels: Sequence[str]) -> Predictions:
-    ids: list[int] = label_ids.tolist()
+def _best(label_ids: npt.NDArray[np.int64], probabilities: Probabilities) -> Best:
+    return Best(label_ids, probabilities[np.arange(len(label_ids)), label_ids])
+
+
+def _inline(best: Best, labels: Sequence[str]) -> Predictions:
+    ids: list[int] = best.label_ids.tolist()
     # Six decimals, as in the predictions object.
-    return Predictions(ids, [labels[label_id] for label_id in ids], best.astype(np.float64).round(6).tolist())
+    probabilities: list[float] = best.probabilities.astype(np.float64).round(6).tolist()
+    return Predictions(ids, [labels[label_id] for label_id in ids], probabilities)
 
 
 def _label_counts(label_ids: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, int]:

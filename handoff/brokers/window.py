@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from handoff.contracts.envelope import IMAGE_COUNT_ATTRIBUTE
 from handoff.contracts.protocols import Limits, Message
-
-IMAGE_COUNT_ATTRIBUTE = "ce-imagecount"
 
 
 def image_count(message: Message) -> int:
