@@ -52,6 +52,7 @@ def build_artifact(folder: Path, data_set: DataSet, recipe: Recipe, *, preset: s
     Raises: ArtifactInvalid: the exported graph does not agree with what was trained
     """
     started_s = time.perf_counter()
+    commit = describe_commit()  # now, before somebody edits what is running
     training = train(data_set, recipe, seed=seed)
     classifier = build_classifier(training.scorer)
     export_keras(classifier, folder / KERAS_NAME)
@@ -71,7 +72,7 @@ def build_artifact(folder: Path, data_set: DataSet, recipe: Recipe, *, preset: s
         "largest_probability_difference": difference,
     }
     _report(folder, figures, evaluation, training.history)
-    write_manifest(folder, _describe(folder, data_set, figures))
+    write_manifest(folder, _describe(folder, data_set, figures, commit=commit))
     return Built(accuracy=evaluation.accuracy, figures=figures)
 
 
@@ -131,7 +132,7 @@ def _to_json(figures: Figures) -> str:
     return rest.replace('"ROWS"', "[\n    " + ",\n    ".join(rows) + "\n  ]") + "\n"
 
 
-def _describe(folder: Path, data_set: DataSet, figures: Figures) -> Manifest:
+def _describe(folder: Path, data_set: DataSet, figures: Figures, *, commit: str) -> Manifest:
     height, width, channels = data_set.train.images.shape[1:]
     return Manifest(
         name=MODEL_NAME,
@@ -144,7 +145,7 @@ def _describe(folder: Path, data_set: DataSet, figures: Figures) -> Manifest:
         validation_accuracy=figures["validation_accuracy"],
         seed=figures["seed"],
         preset=figures["preset"],
-        commit=describe_commit(),
+        commit=commit,
         packages=list_packages(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
