@@ -62,6 +62,7 @@ class GcsStore:
         self._session = session
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
+        self._bucket_seen = False
         self._objects_url = f"{client.api_endpoint}/{{kind}}storage/v1/b/{quote(bucket)}/o"
         self.root = f"gs://{bucket}/{prefix}".rstrip("/")
 
@@ -159,10 +160,16 @@ class GcsStore:
         return blob.crc32c if blob else None
 
     def _check_bucket(self) -> None:
-        """Tell a missing object from a missing bucket; only asked after something was not found."""
+        """Tell a missing object from a missing bucket; asked after something was not found, until the bucket was seen.
+
+        A worker looks for a stored response before each request and rarely finds one, so once has to do.
+        """
+        if self._bucket_seen:
+            return
         with suppress(api.Forbidden):  # a worker's role need not allow it to look at the bucket
             if self._client.lookup_bucket(self._bucket, retry=_RETRY, timeout=ATTEMPT_S) is None:
                 raise SettingsInvalid(f"There is no bucket {self._bucket}; run `fashion init`.")
+        self._bucket_seen = True
 
 
 @contextmanager
