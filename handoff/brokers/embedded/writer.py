@@ -23,6 +23,18 @@ GROUP_MAX = 256
 
 SWEEP_PERIOD_S = 60.0
 
+# What a write meets in its own values: text with half a surrogate pair, a type SQLite does not know, a body over 1 GB.
+# Every other error is the file's, and its whole group's.
+OWN_FAULTS = (
+    FashionError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+
 
 class Writer:
     """Runs writes in the order they were submitted; each future resolves when its write is on the disk."""
@@ -39,11 +51,12 @@ class Writer:
         self._thread.start()
 
     def submit(self, write: Write[T]) -> Future[T]:
-        """Run `write` within a coming transaction; a FashionError it raises undoes only its own statements.
+        """Run `write` within a coming transaction; what it raises for its own values undoes only its own statements.
 
         The future raises: what `write` raised; BrokerUnavailable: the file could not be written, or `close` came first
         """
         future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # from here on it cannot be cancelled
         with self._lock:
             if self._closed:
                 future.set_exception(BrokerUnavailable("The broker connection is closed; open a new one."))
@@ -95,7 +108,7 @@ class Writer:
         self._connection.execute("SAVEPOINT one")
         try:
             value = write(self._connection)
-        except FashionError as error:
+        except OWN_FAULTS as error:
             self._connection.execute("ROLLBACK TO one")
             return partial(future.set_exception, error)
         finally:
