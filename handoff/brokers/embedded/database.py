@@ -63,6 +63,8 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            raise SettingsInvalid("What the broker URL names is no queue file; name another.") from error
         raise BrokerUnavailable(
             f"The queue file could not be used ({error}); check that its disk has room and the file is writable."
         ) from error
@@ -110,12 +112,20 @@ def make_schema(path: Path) -> None:
 
 
 def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == SCHEMA_VERSION:
+    if _version(connection) == SCHEMA_VERSION:
         return
-    if version:
-        raise SettingsInvalid(f"The queue file {path} was made by another version ({version}); name another file.")
     with transaction(connection):
+        version = _version(connection)  # another process may have been faster
+        if version == SCHEMA_VERSION:
+            return
+        if version:
+            raise SettingsInvalid(f"The queue file {path} was made by another version ({version}); name another file.")
+        if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise SettingsInvalid(f"The file {path} is another program's database; name another.")
         for statement in SCHEMA.split(";\n\n"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
