@@ -132,7 +132,7 @@ def test_an_unusable_variable_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """A file that was asked for must exist."""
-    with pytest.raises(SettingsInvalid, match="nowhere.yaml cannot be read"):
+    with pytest.raises(SettingsInvalid, match=r"nowhere.yaml cannot be read"):
         load_settings(file=tmp_path / "nowhere.yaml", environment={})
 
 
@@ -140,7 +140,7 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     """Bytes that are no UTF-8 end in the same sentence."""
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe\x00broker")
-    with pytest.raises(SettingsInvalid, match="binary.yaml cannot be read"):
+    with pytest.raises(SettingsInvalid, match=r"binary.yaml cannot be read"):
         load_settings(file=path, environment={})
 
 
