@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import time
 import uuid
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 if __package__ in {None, ""}:  # run as a script: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -18,15 +19,18 @@ if __package__ in {None, ""}:  # run as a script: the packages lie beside this f
 import click
 
 from fashion_client.client import Client
-from fashion_client.sources import SAMPLE_IMAGES, SAMPLE_LABELS, batches, read_images
+from fashion_client.sources import SAMPLE_IMAGES, SAMPLE_LABELS, batches, count_images, read_images
 from fashion_client.submission import Submission
 from handoff.console import Command, json_option, log_to_stderr, print_json, settings_from, settings_options
 from handoff.contracts.batches import Batch
+from handoff.contracts.messages import PayloadFormat
 from handoff.progress import Progress
 from handoff.settings import Settings
 
 # Uploads under way at once: enough to hide a distant store's answer time, few enough for a laptop.
 UPLOADS = 4
+
+FORMATS = get_args(PayloadFormat)
 
 
 @click.command("request", cls=Command)
@@ -34,7 +38,7 @@ UPLOADS = 4
 @settings_options
 @click.option("--labels", type=click.Path(path_type=Path), help="True labels of idx or npy images (idx or npy).")
 @click.option("--batch-size", type=click.IntRange(1), help="Images a request [default: 100].")
-@click.option("--format", "payload_format", help="How batches are stored: csv, csv.gz or npy [default: csv].")
+@click.option("--format", "payload_format", type=click.Choice(FORMATS), help="How batches are stored [default: csv].")
 @click.option("--count", type=click.IntRange(1), help="Stop after this many requests.")
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="Send all images this many times.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests a second at most.")
@@ -63,17 +67,21 @@ def command(images: Path | None, repeat: int, count: int | None, **options: Any)
             yield from batches(read_images(source, labels=labels), size=size)
 
     started_at = time.perf_counter()
-    request_count, image_count = _send(settings, itertools.islice(all_batches(), count), options)
+    known = count_images(source) if source.exists() else None
+    total = count if known is None else min(count or math.inf, repeat * math.ceil(known / size))
+    request_count, image_count = _send(settings, itertools.islice(all_batches(), count), options, total=total)
     seconds = time.perf_counter() - started_at
     click.echo(f"Published {request_count} requests with {image_count} images in {seconds:.1f} s.")
     if options["as_json"]:
         print_json({"requests": request_count, "images": image_count, "seconds": round(seconds, 3)})
 
 
-def _send(settings: Settings, every: Iterator[Batch], options: dict[str, Any]) -> tuple[int, int]:
+def _send(
+    settings: Settings, every: Iterator[Batch], options: dict[str, Any], *, total: float | None
+) -> tuple[int, int]:
     request_count = image_count = 0
     client = Client.open(settings.broker, settings.store, topology=settings.topology, receive="nothing")
-    with client, Progress("requests", total=options.get("count"), unit="requests") as progress:
+    with client, Progress("requests", total=None if total is None else int(total), unit="requests") as progress:
 
         def submit(batch: Batch) -> Submission:
             return client.submit(

@@ -61,6 +61,18 @@ def read_images(path: Path, *, labels: Path | None = None) -> Iterator[Image]:
     raise DataSetUnavailable(f"{path} is no idx, .csv, .npy, .png or .jpg file; convert it, or name another.")
 
 
+def count_images(path: Path) -> int | None:
+    """Say how many images `read_images` will find, where that takes no reading of them all; None for CSV files."""
+    if path.is_dir():
+        return len(_pictures(path))
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".npy"):
+        return len(_read_npy(path))
+    if name.endswith((".csv", ".txt")) or not ("idx" in name or name.endswith("ubyte")):
+        return None
+    return len(_read_idx(path))
+
+
 def batches(images: Iterable[Image], *, size: int) -> Iterator[Batch]:
     """Join images to batches of `size`, the last one perhaps smaller.
 
@@ -158,12 +170,16 @@ def _shape_of(pixel_count: int) -> tuple[int, int, int]:
 
 def _folder_images(folder: Path) -> Iterator[Image]:
     """Read pictures in the order of their names; the folder right above a picture, where there is one, is its label."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS)
+    paths = _pictures(folder)
     if not paths:
         raise DataSetUnavailable(f"The folder {folder} holds no .png or .jpg files; name one that does.")
     for path in paths:
         inside = path.relative_to(folder)
         yield _picture(path, inside.as_posix(), inside.parent.name)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS)
 
 
 def _picture(path: Path, image_id: str, label: str) -> Image:

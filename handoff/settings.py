@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, get_args, get_origin, cast
 
 import msgspec
 import yaml
@@ -166,7 +166,9 @@ def _with_value(settings: T, path: list[str], value: object, *, where: str) -> T
         try:
             changed = msgspec.convert(value, fields[name].type, strict=False)
         except msgspec.ValidationError as error:
-            raise SettingsInvalid(f"The setting {where} has an unusable value {value!r}: {error}.") from error
+            choices = get_args(fields[name].type) if get_origin(fields[name].type) is Literal else ()
+            why = f"use one of {', '.join(choices)}" if choices else str(error)
+            raise SettingsInvalid(f"The setting {where} has an unusable value {value!r}: {why}.") from error
     return msgspec.structs.replace(settings, **{name: changed})  # type: ignore[type-var]
 
 
