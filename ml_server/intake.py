@@ -20,7 +20,7 @@ from handoff.contracts.errors import (
     PayloadTooLarge,
     UnknownModel,
 )
-from handoff.contracts.images import Batch
+from handoff.contracts.images import Batch, excerpt, place
 from handoff.contracts.manifest import Manifest
 from handoff.contracts.messages import AnalysisRequest, AnalysisResponse
 from handoff.contracts.objects import response_uri
@@ -80,7 +80,7 @@ class Intake:
     def _check_wanted(self, request: AnalysisRequest) -> None:
         served = self._manifest.name, f"{self._manifest.name}:{self._manifest.version}"
         if request.model is not None and request.model not in served:
-            raise UnknownModel(f"The model {request.model!r} is not served here; {served[1]} is.")
+            raise UnknownModel(f"The model {excerpt(request.model)} is not served here; {served[1]} is.")
         if request.image_count > self._max_batch_images:
             most = self._max_batch_images
             raise PayloadTooLarge(f"The batch announces {request.image_count} images; at most {most} are taken.")
@@ -109,8 +109,9 @@ class Intake:
     def _true_label_ids(self, labels: Sequence[str] | None, count: int) -> npt.NDArray[np.int64] | None:
         if labels is None:
             return None
-        unknown = next((row for row, label in enumerate(labels, 1) if label and label not in self._label_ids), None)
+        unknown = next((row for row, label in enumerate(labels) if label and label not in self._label_ids), None)
         if unknown is not None:
-            raise InvalidBatch(f"Row {unknown}, column label: {labels[unknown - 1]!r} is none of the model's labels.")
+            found = excerpt(labels[unknown])
+            raise InvalidBatch(f"{place(unknown, 'label')}: {found} is none of the model's labels.")
         known = (self._label_ids.get(label, UNKNOWN_LABEL) for label in labels)
         return np.fromiter(known, np.int64, count)
