@@ -91,7 +91,7 @@ def test_a_request_without_labels_has_none(intake: Intake, store: FakeStore) -> 
 
 
 def test_the_requests_labels_go_before_the_batchs(intake: Intake, store: FakeStore) -> None:
-    """npy batches bring none of their own, so a request may name them."""
+    """A batch in npy brings none of its own, so a request may name them."""
     request = upload(store, "r-1", batch_of(5, 6, labels=["0", "0"]), labels=["1", "bright"])
     work = take(intake, delivery_of(request))
     assert work.true_label_ids is not None
