@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, cast
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 import msgspec
 import yaml
