@@ -24,8 +24,11 @@ from handoff.contracts.topology import SubscriptionSpec
 
 _log = logging.getLogger(__name__)
 
-# A waiting subscriber asks this often whether the file changed: 3 µs a look, 0.3 % of a core, 5 ms at most to notice.
+# A waiting subscriber asks this often whether the file changed, and less often after a second of silence. A look costs
+# 60-120 µs with its wake-up, so an idle worker uses about 1 % of a core and notices a message within 12 ms.
 WATCH_PERIOD_S = 0.005
+IDLE_WATCH_PERIOD_S = 0.012
+LOOKS_BEFORE_IDLE = 200
 
 # The owner of a temporary subscription renews it this often; it lives a day without.
 RENEWAL_PERIOD_S = 3_600.0
@@ -158,7 +161,10 @@ class EmbeddedSubscription:
         with self._lock, translated_errors():
             due_at = None if self._closed.is_set() else statements.next_due_at(self._connection, self._id)
         due_at = min(due_at or math.inf, time.time() + RENEWAL_PERIOD_S)
-        while not self._closed.wait(WATCH_PERIOD_S):
+        periods = itertools.chain(
+            itertools.repeat(WATCH_PERIOD_S, LOOKS_BEFORE_IDLE), itertools.repeat(IDLE_WATCH_PERIOD_S)
+        )
+        while not self._closed.wait(next(periods)):
             if self._file_version() != version or due_at <= time.time():
                 return
 
