@@ -96,6 +96,8 @@ def batches(images: Iterable[Image], *, size: int) -> Iterator[Batch]:
 
 
 def _array_images(array: npt.NDArray[np.uint8], path: Path, labels_path: Path | None) -> Iterator[Image]:
+    if array.ndim not in {GRAY_DIMENSIONS, GRAY_DIMENSIONS + 1}:
+        raise DataSetUnavailable(f"{path} must hold images, (N, H, W) or (N, H, W, C); its shape is {array.shape}.")
     if array.ndim == GRAY_DIMENSIONS:
         array = array[..., np.newaxis]
     labels = _read_labels(labels_path, len(array)) if labels_path else [""] * len(array)
