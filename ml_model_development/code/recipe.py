@@ -30,7 +30,7 @@ class Recipe:
 
 PRESETS: Mapping[str, Recipe] = MappingProxyType(
     {
-        "quick": Recipe(widths=(32, 48, 96), epochs=6),
+        "quick": Recipe(widths=(32, 48, 96), epochs=8),
         "standard": Recipe(widths=(32, 48, 96), epochs=30, label_smoothing=0.1, shift_px=1),
     }
 )

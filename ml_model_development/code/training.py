@@ -17,8 +17,6 @@ from ml_model_development.code.recipe import Recipe
 from ml_model_development.code.schedule import OneCycle
 
 EVALUATION_BATCH_SIZE = 1_000
-# Steps that a backend runs between two looks at Python: progress is still smooth, and the looks cost nothing.
-_STEPS_PER_LOOK = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +94,6 @@ class Trainer:
             metrics=["accuracy"],
             # Measured on CPUs: XLA runs these convolutions at half the speed of the backend's own.
             jit_compile=False,
-            steps_per_execution=min(_STEPS_PER_LOOK, self._steps),
         )
 
     def _run_epoch(self, scorer: keras.Model, number: int, generator: np.random.Generator) -> Epoch:
@@ -115,17 +112,21 @@ class Trainer:
         return epoch
 
     def _fit(self, scorer: keras.Model, generator: np.random.Generator) -> Mapping[str, float]:
-        order = generator.permutation(len(self.train))[: self._steps * self._batch_size]
-        shuffled = self.train.take(order)
-        history = scorer.fit(
-            augment(shuffled.images, generator, shift_px=self.recipe.shift_px),
-            keras.utils.to_categorical(shuffled.labels, self.label_count),
-            batch_size=self._batch_size,
-            shuffle=False,
-            verbose=0,
-            callbacks=[_follow(self.on_step, self._batch_size)],
-        ).history
-        return {name: values[-1] for name, values in history.items()}
+        """One pass, step by step.
+
+        Measured on two cores: 100 steps take 2.7 s this way each time; with `Model.fit` the TensorFlow backend takes
+        2.7 or 5.2 s, since for some iterators it runs every operation on one thread.
+        """
+        shuffled = self.train.take(generator.permutation(len(self.train)))
+        images = augment(shuffled.images, generator, shift_px=self.recipe.shift_px)
+        targets = keras.utils.to_categorical(shuffled.labels, self.label_count)
+        figures = []
+        for step in range(self._steps):
+            rows = slice(step * self._batch_size, (step + 1) * self._batch_size)
+            scorer.reset_metrics()  # some releases of Keras go on counting from the step before
+            figures.append(scorer.train_on_batch(images[rows], targets[rows], return_dict=True))
+            self.on_step(self._batch_size)
+        return {name: float(np.mean([figure[name] for figure in figures])) for name in figures[0]}
 
     def _validate(self, scorer: keras.Model) -> Mapping[str, float]:
         figures: Mapping[str, float] = scorer.evaluate(
@@ -142,16 +143,3 @@ def hold_back(split: Split, count: int, *, seed: int) -> tuple[Split, Split]:
     """Divide a training split into what is trained on and `count` images to choose by."""
     order = np.random.default_rng(seed).permutation(len(split))
     return split.take(order[count:]), split.take(order[:count])
-
-
-def _follow(on_step: Callable[[int], None], batch_size: int) -> keras.callbacks.Callback:
-    """A Keras callback that tells of images as they are trained on; Keras calls it once in several steps."""
-    done = 0
-
-    def report(batch: int, logs: object) -> None:
-        nonlocal done
-        del logs  # Keras names its arguments
-        on_step((batch + 1 - done) * batch_size)
-        done = batch + 1
-
-    return keras.callbacks.LambdaCallback(on_train_batch_end=report)
