@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +22,9 @@ LONGEST_WAIT_S = 30.0
 
 # A worker that ends like this would end the same way again.
 HOPELESS = frozenset({ExitCode.USAGE, ExitCode.SETTINGS_INVALID, ExitCode.ARTIFACT_INVALID, ExitCode.MISSING_PACKAGE})
+
+# A worker that the signal ended outright had not begun to listen to it, and so held nothing yet.
+ENDED_WELL = frozenset({ExitCode.OK, -signal.SIGTERM})
 
 
 class Supervisor:
@@ -87,7 +91,7 @@ class Supervisor:
         code = process.wait()
         if process.stdin is not None:
             process.stdin.close()
-        if code != 0 and self._draining.is_set() and code not in HOPELESS:
+        if self._draining.is_set() and self._exit_code == ExitCode.OK and code not in ENDED_WELL | HOPELESS:
             self._exit_code = ExitCode.WORKERS_FAILED
         return code
 
@@ -96,4 +100,4 @@ def worker_command(name: str, *, worker_count: int, verbose: bool) -> list[str]:
     """The argument list of one supervised worker; its settings come through the environment."""
     script = Path(__file__).with_name("image_classification_service.py")
     command = [sys.executable, str(script), "--supervised", "--name", name, "--peers", str(worker_count)]
-    return command + (["--verbose"] if verbose else [])
+    return [*command, "--verbose" if verbose else "--quiet"]
