@@ -22,19 +22,24 @@ class Clock(datetime):
         del tz
         return cls.at
 
+    @classmethod
+    def timestamp_now(cls) -> float:
+        """The same as seconds."""
+        return cls.at.timestamp()
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
     """A clock in the place of the real one, beginning at a round time."""
     Clock.at = datetime(2026, 1, 2, tzinfo=UTC)
     monkeypatch.setattr(module, "datetime", Clock)
-    monkeypatch.setattr(module.time, "time", lambda: Clock.at.timestamp())
+    monkeypatch.setattr(module.time, "time", Clock.timestamp_now)
     return Clock
 
 
 def response(
     *, worker: str = "w", images: int = 10, failed: bool = False, asked_at: datetime | None = None, **more: int
-) -> AnalysisResponse:  # noqa: E501
+) -> AnalysisResponse:
     """A response."""
     return AnalysisResponse(
         request_id="r",
