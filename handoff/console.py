@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from handoff.contracts.errors import ExitCode, FashionError
+from handoff.contracts.errors import ExitCode, FashionError, MissingPackage
 from handoff.settings import ResolvedSettings, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,6 +26,10 @@ class Command(click.Command):
         except FashionError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except ModuleNotFoundError as error:  # one that is only needed for what was asked for just now
+            missing = MissingPackage(error.name or "?", needed_for=f"`{ctx.command_path}`")
+            click.echo(f"Error: {missing}", err=True)
+            ctx.exit(missing.exit_code)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(ExitCode.INTERRUPTED)
