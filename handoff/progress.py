@@ -34,7 +34,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        else:
+        elif error is None or self._count:
             self._show()
 
     def advance(self, count: int) -> None:
