@@ -20,7 +20,7 @@ from fashion_client.sources import SAMPLE_IMAGES, SAMPLE_LABELS, batches, read_i
 from fashion_client.submission import Result, Submission
 from fashion_client.tables import confusion_table
 from handoff.console import Command, json_option, log_to_stderr, print_json
-from handoff.contracts.errors import ExitCode, FashionError
+from handoff.contracts.errors import ExitCode, FashionError, SettingsInvalid
 from handoff.progress import Progress
 from handoff.settings import REPOSITORY, environment_of, load_settings
 
@@ -49,7 +49,10 @@ def command(folder: Path | None, *, as_json: bool) -> None:
     """Start two workers on the embedded broker, classify the 1,000 sample images, and show what came of it."""
     log_to_stderr(verbose=False)
     folder = (folder or Path(f"var/demo-{datetime.now():%Y%m%d-%H%M%S}")).absolute()  # noqa: DTZ005 - a local name
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsInvalid(f"The folder {folder} cannot be made: {error.strerror}.") from error
     deployment = {"broker": f"embedded://{folder}/queue.db", "store": f"file://{folder}/store"}
     click.echo(f"Starting {WORKER_COUNT} workers on an embedded broker (SQLite) and a folder as object store ...")
     with running_workers(folder, deployment) as ready_s:
