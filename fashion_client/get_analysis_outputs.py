@@ -103,7 +103,7 @@ def predictions_file(path: Path | None, settings: Settings) -> Iterator[Callable
         def write(response: AnalysisResponse) -> None:
             if response.status == "succeeded":
                 found = Result(response, store).predictions()
-                best = found.probabilities.max(axis=1).round(6)
+                best = found.probabilities.max(axis=1).astype(float).round(6)
                 columns = (found.image_ids, found.label_ids.tolist(), found.labels, best.tolist())
                 rows.writerows((response.request_id, *row) for row in zip(*columns, strict=True))
 
