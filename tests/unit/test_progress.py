@@ -1,0 +1,69 @@
+"""Progress of long work, in a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from handoff import progress as module
+from handoff.progress import Progress
+
+
+class Clock:
+    """Time as the test wants it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
+
+
+def test_elsewhere_a_line_comes_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every five seconds and at the end, on standard error: a log stays short."""
+    clock = Clock(monkeypatch)
+    with Progress("requests", total=40, unit="requests") as progress:
+        for _ in range(4):
+            clock.now += 2.0
+            progress.advance(10)
+    assert capsys.readouterr().err.splitlines() == [
+        "requests: 30 of 40 requests, 5/s",
+        "requests: 40 of 40 requests, 5/s",
+    ]
+
+
+def test_an_unknown_total_is_left_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A count and a rate remain."""
+    clock = Clock(monkeypatch)
+    with Progress("responses", total=None, unit="responses") as progress:
+        clock.now += 1.0
+        progress.advance(3)
+    assert capsys.readouterr().err == "responses: 3 responses, 3/s\n"
+
+
+@pytest.mark.parametrize(("done", "lines"), [(0, 0), (2, 1)])
+def test_work_that_failed_shows_how_far_it_came(capsys: pytest.CaptureFixture[str], done: int, lines: int) -> None:
+    """And nothing where it never began: the error speaks for itself."""
+    with pytest.raises(ValueError, match="broken"), Progress("requests", total=9, unit="requests") as progress:
+        progress.advance(done)
+        raise ValueError("broken")
+    assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines written meanwhile go to standard output, whole."""
+    monkeypatch.setattr(module.sys.stderr, "isatty", lambda: True, raising=False)
+    with Progress("requests", total=2, unit="requests") as progress:
+        progress.advance(1)
+        progress.write("a line")
+        progress.advance(1)
+    captured = capsys.readouterr()
+    assert captured.out == "a line\n"
+    assert "2/2" in captured.err
+    assert "requests" in captured.err
+
+
+def test_lines_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    """So that they can be piped, without the progress among them."""
+    with Progress("requests", total=1, unit="requests") as progress:
+        progress.write("a line")
+    assert capsys.readouterr().out == "a line\n"
