@@ -34,8 +34,8 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     threads: int = 0
     transfer_threads: int = 4
     micro_batch_images: int = 256
-    max_in_flight: int = 256
-    max_images: int = 8192
+    max_in_flight: int = 64
+    max_images: int = 4096
     max_batch_bytes: int = 64 * 1024 * 1024
     max_batch_images: int = 20_000
 
