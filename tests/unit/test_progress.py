@@ -43,9 +43,14 @@ def test_an_unknown_total_is_left_out(monkeypatch: pytest.MonkeyPatch, capsys: p
 @pytest.mark.parametrize(("done", "lines"), [(0, 0), (2, 1)])
 def test_work_that_failed_shows_how_far_it_came(capsys: pytest.CaptureFixture[str], done: int, lines: int) -> None:
     """And nothing where it never began: the error speaks for itself."""
-    with pytest.raises(ValueError, match="broken"), Progress("requests", total=9, unit="requests") as progress:
-        progress.advance(done)
-        raise ValueError("broken")
+
+    def work() -> None:
+        with Progress("requests", total=9, unit="requests") as progress:
+            progress.advance(done)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        work()
     assert len(capsys.readouterr().err.splitlines()) == lines
 
 
