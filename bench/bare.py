@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -15,20 +16,26 @@ from handoff.artifacts import read_artifact
 from handoff.contracts.idx import decode_idx
 from handoff.settings import load_settings, model_path
 from ml_server.assembly import load_warm
+from ml_server.classifier import Classifier
 
 
 def main() -> None:
-    """Classify the sample over and over in the worker's micro-batches."""
+    """Classify the sample over and over in the worker's micro-batches, on the worker's inference threads."""
     count = int(sys.argv[1])
     settings = load_settings().settings
-    classifier = load_warm(settings.worker, read_artifact(model_path(settings)))
+    classifiers = load_warm(settings.worker, read_artifact(model_path(settings)))
     sample = decode_idx(SAMPLE_IMAGES.read_bytes(), name="sample")[..., np.newaxis]
     size = settings.worker.micro_batch_images
     images = np.concatenate([sample] * (size // len(sample) + 2))
+
+    def classify(classifier: Classifier) -> None:
+        for start in range(0, count // len(classifiers), size):
+            offset = start % len(sample)
+            classifier.classify(images[offset : offset + size])
+
     started_at = time.perf_counter()
-    for start in range(0, count, size):
-        offset = start % len(sample)
-        classifier.classify(images[offset : offset + size])
+    with ThreadPoolExecutor(len(classifiers)) as threads:
+        list(threads.map(classify, classifiers))
     print(count / (time.perf_counter() - started_at))
 
 

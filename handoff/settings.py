@@ -33,7 +33,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     runtime: Literal["onnx", "keras"] = "onnx"
     threads: int = 0
     transfer_threads: int = 4
-    micro_batch_images: int = 256
+    micro_batch_images: int = 128
     max_in_flight: int = 64
     max_images: int = 4096
     max_batch_bytes: int = 64 * 1024 * 1024

@@ -15,21 +15,22 @@ from ml_server.classifier import Classifier
 from ml_server.intake import Intake
 from ml_server.micro_batches import MicroBatches
 from ml_server.results import Results
-from ml_server.runtimes import load_classifier
+from ml_server.runtimes import load_classifiers
 from ml_server.settlement import Settlement
 from ml_server.worker import Worker
 
 
-def load_warm(settings: WorkerSettings, artifact: Artifact, *, worker_count: int = 1) -> Classifier:
-    """Load the model and run it at every micro-batch size: powers of two up to the largest.
+def load_warm(settings: WorkerSettings, artifact: Artifact, *, worker_count: int = 1) -> list[Classifier]:
+    """Load the model, a classifier an inference thread, and run it at every micro-batch size: powers of two.
 
     Raises: ArtifactInvalid; MissingPackage
     """
     threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // worker_count)
-    classifier = load_classifier(artifact, runtime=settings.runtime, threads=threads)
+    classifiers = load_classifiers(artifact, runtime=settings.runtime, threads=threads)
     doubling = [2**power for power in range(settings.micro_batch_images.bit_length())]
-    classifier.warm_up(sorted({*doubling, settings.micro_batch_images}))
-    return classifier
+    for classifier in classifiers:
+        classifier.warm_up(sorted({*doubling, settings.micro_batch_images}))
+    return classifiers
 
 
 @contextmanager
@@ -41,13 +42,13 @@ def opened_worker(settings: Settings, *, name: str, worker_count: int = 1) -> It
     Raises: ArtifactInvalid; MissingPackage; SettingsInvalid; BrokerUnavailable
     """
     artifact = read_artifact(model_path(settings))
-    classifier = load_warm(settings.worker, artifact, worker_count=worker_count)
+    classifiers = load_warm(settings.worker, artifact, worker_count=worker_count)
     store = open_store(settings.store)
     broker = open_broker(settings.broker, settings.topology)
     try:
         limits = Limits(max_in_flight=settings.worker.max_in_flight, max_images=settings.worker.max_images)
         subscription = broker.subscribe(settings.topology.requests, limits)
-        yield _wire(settings, name, artifact, classifier, store, broker, subscription), subscription
+        yield _wire(settings, name, artifact, classifiers, store, broker, subscription), subscription
     finally:
         broker.close()
 
@@ -56,7 +57,7 @@ def _wire(
     settings: Settings,
     name: str,
     artifact: Artifact,
-    classifier: Classifier,
+    classifiers: list[Classifier],
     store: Store,
     broker: Broker,
     subscription: Subscription,
@@ -72,7 +73,7 @@ def _wire(
         subscription,
         intake=intake,
         micro_batches=MicroBatches(size=wanted.micro_batch_images, max_waiting=wanted.max_images),
-        classifier=classifier,
+        classifiers=classifiers,
         results=Results(store, artifact=artifact, intake=intake, worker=name),
         settlement=Settlement(broker, topology=settings.topology, worker=name),
         transfer_threads=wanted.transfer_threads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from ml_server.classifier import Images, Probabilities
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """A delivery and what the stages have made of it.
+    """A delivery and what the stages have made of it; its micro-batches may be classified by several threads.
 
     Shapes: images uint8 (N, H, W, C); true_label_ids int64 (N,); probabilities float32 (N, K)
     """
@@ -31,6 +32,7 @@ class Work:
     pulled_at: float = field(default_factory=time.perf_counter)
     _lap_at: float = field(default_factory=time.perf_counter)
     _classified_count: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def lap(self, stage: str) -> None:
         """Book the time since the last lap on a stage."""
@@ -40,8 +42,9 @@ class Work:
 
     def begin_classification(self) -> None:
         """Book the wait for the first micro-batch; later ones change nothing."""
-        if "wait" not in self.timings_ms:
-            self.lap("wait")
+        with self._lock:
+            if "wait" not in self.timings_ms:
+                self.lap("wait")
 
     def add_probabilities(self, start: int, rows: Probabilities) -> bool:
         """Keep the probabilities of the images from `start` on; True when no image is left.
@@ -49,18 +52,20 @@ class Work:
         The images themselves are let go of then.
         """
         count = len(self.image_ids)
-        if self.probabilities is None:
-            self.probabilities = rows if len(rows) == count else np.empty((count, rows.shape[1]), np.float32)
-        if self.probabilities is not rows:
-            self.probabilities[start : start + len(rows)] = rows
-        self._classified_count += len(rows)
-        if self._classified_count < count:
-            return False
-        self.images = None
-        self.lap("classify")
-        return not self.ended
+        with self._lock:
+            if self.probabilities is None:
+                self.probabilities = rows if len(rows) == count else np.empty((count, rows.shape[1]), np.float32)
+            if self.probabilities is not rows:
+                self.probabilities[start : start + len(rows)] = rows
+            self._classified_count += len(rows)
+            if self._classified_count < count:
+                return False
+            self.images = None
+            self.lap("classify")
+            return not self.ended
 
     def end(self) -> bool:
         """Mark the delivery as ended; False when it was."""
-        first, self.ended = not self.ended, True
-        return first
+        with self._lock:
+            first, self.ended = not self.ended, True
+            return first

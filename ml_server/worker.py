@@ -1,17 +1,19 @@
 """The worker's core: what becomes of each delivery, from the pull to the ack.
 
 pull ─► take in ─► micro-batch ─► classify ─► store and answer ─► ack
-        (transfer threads)        (one thread) (transfer threads)
+        (transfer threads)       (a thread a core) (transfer threads)
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
+from handoff.contracts.errors import Unavailable
 from handoff.contracts.protocols import Subscription
 from ml_server.classifier import Classifier
 from ml_server.intake import Intake
@@ -31,7 +33,7 @@ class Worker:
         *,
         intake: Intake,
         micro_batches: MicroBatches,
-        classifier: Classifier,
+        classifiers: Sequence[Classifier],
         results: Results,
         settlement: Settlement,
         transfer_threads: int,
@@ -40,20 +42,23 @@ class Worker:
         self._subscription = subscription
         self._intake = intake
         self._micro_batches = micro_batches
-        self._classifier = classifier
         self._results = results
         self._settlement = settlement
         self._max_attempts = max_attempts
         self._takers = ThreadPoolExecutor(transfer_threads, "take-in")
         self._answerers = ThreadPoolExecutor(transfer_threads, "answer")
-        self._classifying = threading.Thread(target=self._classify_all, name="classify")
+        self._classifying = [
+            threading.Thread(target=self._classify_all, args=(classifier,), name="classify")
+            for classifier in classifiers
+        ]
 
     def run(self) -> None:
         """Serve; returns once the subscription was closed and every delivery held is acked or given back.
 
         Raises: BrokerUnavailable: the broker stopped answering
         """
-        self._classifying.start()
+        for thread in self._classifying:
+            thread.start()
         try:
             for delivery in self._subscription:
                 self._settlement.hold()
@@ -63,23 +68,31 @@ class Worker:
             # The order of the images' way: what was pulled is taken in, then classified, then answered, then acked.
             self._takers.shutdown()
             self._micro_batches.close()
-            self._classifying.join()
+            for thread in self._classifying:
+                thread.join()
             self._answerers.shutdown()
             self._settlement.wait_for_all()
 
     def _take_in(self, work: Work) -> None:
-        self._attempt([work], lambda: self._intake.take_in(work))
+        self._settle(work, caught(lambda: self._intake.take_in(work)))
         self._micro_batches.put(None if work.ended else work)
 
-    def _classify_all(self) -> None:
+    def _classify_all(self, classifier: Classifier) -> None:
         while slices := self._micro_batches.take():
-            self._attempt([part.work for part in slices], lambda: self._classify(slices))
+            met = caught(partial(self._classify, classifier, slices))
+            if isinstance(met, Exception) and not isinstance(met, Unavailable) and len(slices) > 1:
+                # One request's images may be to blame; alone, the others go through.
+                for part in slices:
+                    self._settle(part.work, caught(partial(self._classify, classifier, [part])))
+            else:
+                for part in slices:
+                    self._settle(part.work, met)
 
-    def _classify(self, slices: list[Slice]) -> None:
+    def _classify(self, classifier: Classifier, slices: list[Slice]) -> None:
         images = join(slices)
         for part in slices:
             part.work.begin_classification()
-        probabilities = self._classifier.classify(images)
+        probabilities = classifier.classify(images)
         if len(probabilities) != len(images):
             raise RuntimeError(f"{len(probabilities)} predictions for {len(images)} images")
         ends = np.cumsum([len(part.images) for part in slices])[:-1]
@@ -88,18 +101,19 @@ class Worker:
                 self._answerers.submit(self._answer, part.work)
 
     def _answer(self, work: Work) -> None:
-        self._attempt([work], lambda: Reply(self._results.answer(work)))
+        self._settle(work, caught(lambda: Reply(self._results.answer(work))))
 
-    def _attempt(self, works: Iterable[Work], stage: Callable[[], Outcome | None]) -> None:
-        """Run a stage; whatever it meets becomes the outcome of its deliveries, never the end of the worker."""
-        outcome: Outcome | None
-        error: Exception | None = None
-        try:
-            outcome = stage()
-        except Exception as met:  # noqa: BLE001 - the one place: a worker never dies of input
-            outcome, error = None, met
-        for work in works:
-            if error is not None:
-                outcome = outcome_of(error, attempt=work.delivery.attempt, max_attempts=self._max_attempts)
-            if outcome is not None:
-                self._settlement.settle(work, outcome)
+    def _settle(self, work: Work, met: Outcome | Exception | None) -> None:
+        """End a delivery with what a stage met; with nothing met, it goes on."""
+        if isinstance(met, Exception):
+            met = outcome_of(met, attempt=work.delivery.attempt, max_attempts=self._max_attempts)
+        if met is not None:
+            self._settlement.settle(work, met)
+
+
+def caught(stage: Callable[[], Outcome | None]) -> Outcome | Exception | None:
+    """Run a stage; an error is a value too, for a worker never dies of input."""
+    try:
+        return stage()
+    except Exception as error:  # noqa: BLE001 - the one place
+        return error

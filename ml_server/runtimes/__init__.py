@@ -15,8 +15,8 @@ RUNTIMES = {
 }
 
 
-def load_classifier(artifact: Artifact, *, runtime: str, threads: int) -> Classifier:
-    """Load an artifact's model into a runtime that may use `threads` cores.
+def load_classifiers(artifact: Artifact, *, runtime: str, threads: int) -> list[Classifier]:
+    """Load an artifact's model into a runtime that may use `threads` cores; one classifier an inference thread.
 
     Raises: ArtifactInvalid: the runtime cannot load it; MissingPackage: the runtime is not installed
     """
@@ -24,4 +24,4 @@ def load_classifier(artifact: Artifact, *, runtime: str, threads: int) -> Classi
         module = import_module(RUNTIMES[runtime])
     except ModuleNotFoundError as error:
         raise MissingPackage(error.name or "?", needed_for=f"the runtime {runtime!r}") from error
-    return cast("Classifier", module.load(artifact, threads=threads))
+    return cast("list[Classifier]", module.load(artifact, threads=threads))

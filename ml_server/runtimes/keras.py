@@ -10,18 +10,18 @@ from handoff.contracts.errors import ArtifactInvalid
 from ml_server.classifier import Images, Probabilities
 
 
-def load(artifact: Artifact, *, threads: int) -> KerasClassifier:
+def load(artifact: Artifact, *, threads: int) -> list[KerasClassifier]:
     """Load `model.keras` in safe mode: no code from the file is run.
 
     Raises: ArtifactInvalid: Keras cannot load the file
     """
-    del threads  # Keras' backends size their thread pools themselves
+    del threads  # Keras' models are for one thread; their backends use the cores themselves
     path = artifact.path / "model.keras"
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError) as error:
         raise ArtifactInvalid(f"Keras cannot load {path} ({' '.join(str(error).split())}).") from error
-    return KerasClassifier(model, image_shape=artifact.manifest.input_shape)
+    return [KerasClassifier(model, image_shape=artifact.manifest.input_shape)]
 
 
 class KerasClassifier:

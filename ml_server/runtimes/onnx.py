@@ -12,16 +12,17 @@ from handoff.contracts.errors import ArtifactInvalid
 from ml_server.classifier import Images, Probabilities
 
 
-def load(artifact: Artifact, *, threads: int) -> OnnxClassifier:
-    """Load the artifact's inference graph.
+def load(artifact: Artifact, *, threads: int) -> list[OnnxClassifier]:
+    """Load the artifact's inference graph once, to be run by `threads` threads, each on one core.
+
+    Two threads that each classify a micro-batch of their own waste less than one micro-batch cut in two: neither waits
+    for the other when a third thread takes its core (docs/decisions/0004-inference-threads.md).
 
     Raises: ArtifactInvalid: ONNX Runtime cannot run the graph
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    # Spinning threads would take the cores from fetching, decoding and the other workers.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(artifact.graph_path, options, providers=["CPUExecutionProvider"])
@@ -29,7 +30,7 @@ def load(artifact: Artifact, *, threads: int) -> OnnxClassifier:
         raise ArtifactInvalid(
             f"ONNX Runtime cannot run {artifact.graph_path} ({' '.join(str(error).split())}); train the model again."
         ) from error
-    return OnnxClassifier(session, image_shape=artifact.manifest.input_shape)
+    return [OnnxClassifier(session, image_shape=artifact.manifest.input_shape) for _ in range(threads)]
 
 
 class OnnxClassifier:

@@ -59,7 +59,7 @@ class Service:
             subscription,
             intake=intake,
             micro_batches=MicroBatches(size=self._micro_batch, max_waiting=100),
-            classifier=self.classifier,
+            classifiers=[self.classifier],
             results=Results(self.store, artifact=ARTIFACT, intake=intake, worker="w-1"),
             settlement=Settlement(self.broker, topology=Topology(), worker="w-1"),
             transfer_threads=2,
@@ -238,13 +238,29 @@ def test_a_store_that_fails_while_answering_costs_no_answer(service: Service, af
 
 @pytest.mark.parametrize("error", [RuntimeUnavailable("No answer."), RuntimeError("odd shape"), MemoryError()])
 def test_a_classifier_error_is_tried_again_then_buried(service: Service, error: Exception) -> None:
-    """Every request of the micro-batch is retried; none is lost, none is answered with nonsense."""
+    """A request whose images were not classified is retried, in the end buried; none is answered with nonsense."""
     deliveries = [service.request(f"r-{number}", number, attempt=attempt) for number, attempt in ((1, 1), (2, 3))]
-    service.classifier.errors = [error, error]
+    service.classifier.errors = [error] * 3
     assert service.serve(*deliveries) == []
     assert [delivery.ends for delivery in deliveries] == [["nack"], ["ack"]]
     (letter,) = service.broker.dead_letters()
     assert letter.attributes["dead-letter-code"] in {"runtime_unavailable", "internal_error"}
+
+
+def test_one_requests_images_do_not_fail_their_micro_batch(service: Service) -> None:
+    """When a micro-batch of several requests fails, each is classified alone: only the one to blame is retried."""
+    deliveries = [service.request(f"r-{number}", level) for number, level in enumerate((1, 66, 2))]
+    classify = service.classifier.classify
+
+    def fail_on_66(images: Images) -> Probabilities:
+        if (images == 66).any():
+            raise RuntimeError("odd")
+        return classify(images)
+
+    service.classifier.classify = fail_on_66  # type: ignore[method-assign]
+    responses = service.serve(*deliveries)
+    assert {response.request_id for response in responses} == {"r-0", "r-2"}
+    assert [delivery.ends for delivery in deliveries] == [["ack"], ["nack"], ["ack"]]
 
 
 def test_too_few_predictions_are_an_error(service: Service) -> None:
