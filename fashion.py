@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 import click
 
 from handoff.contracts.errors import ExitCode, MissingPackage
+
+
+def _version() -> str:
+    try:
+        return version("fashion-analysis")
+    except PackageNotFoundError:
+        return "of a checkout that is not installed"
 
 
 class Program(NamedTuple):
@@ -60,7 +68,7 @@ class Overview(click.Group):
 
 
 @click.group(cls=Overview, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="fashion-analysis", prog_name="fashion")
+@click.version_option(_version(), prog_name="fashion")
 def main() -> None:
     """Classify images asynchronously: clients publish batches, any number of workers answer.
 

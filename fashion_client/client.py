@@ -123,7 +123,8 @@ class Client:
         """Upload images and publish a request for them; returns when both are durable.
 
         `labels` are the true ones, where known: the response then says how many predictions were right. The same
-        `request_id` again is the same request: nothing is uploaded or classified twice.
+        `request_id` again is the same request: nothing is uploaded or classified twice. The format `npy` carries pixels
+        alone: the predictions' image ids are then the positions in the batch.
 
         Shapes: images uint8 (N, H, W) or (N, H, W, C)
         Raises: InvalidBatch: not such images; SettingsInvalid; StoreUnavailable; BrokerUnavailable

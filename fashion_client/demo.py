@@ -22,7 +22,7 @@ from fashion_client.tables import confusion_table
 from handoff.console import Command, json_option, log_to_stderr, print_json
 from handoff.contracts.errors import ExitCode, FashionError, SettingsInvalid
 from handoff.progress import Progress
-from handoff.settings import REPOSITORY, environment_of, load_settings
+from handoff.settings import REPOSITORY, Settings, environment_of, load_settings
 
 BATCH_SIZE = 50
 WORKER_COUNT = 2
@@ -31,7 +31,6 @@ ROWS_SHOWN = 12
 # Starting takes about a second; a machine that needs longer than this has another problem.
 READY_TIMEOUT_S = 60.0
 DRAIN_TIMEOUT_S = 30.0
-RESULT_TIMEOUT_S = 60.0
 
 
 class WorkersNotReady(FashionError):
@@ -58,7 +57,7 @@ def command(folder: Path | None, *, as_json: bool) -> None:
     with running_workers(folder, deployment) as ready_s:
         click.echo(f"Both ready after {ready_s:.1f} s. Sending the sample in requests of {BATCH_SIZE} images ...")
         started_at = time.perf_counter()
-        results = list(_classified(deployment))
+        results = list(_classified(load_settings(flags=deployment).settings))
         seconds = time.perf_counter() - started_at
     _report(results, seconds, folder, as_json=as_json)
 
@@ -102,11 +101,11 @@ def _wait_until_ready(supervisor: subprocess.Popen[bytes], log_path: Path) -> No
         time.sleep(0.05)
 
 
-def _classified(deployment: Mapping[str, str]) -> Iterator[tuple[list[str], Result]]:
+def _classified(settings: Settings) -> Iterator[tuple[list[str], Result]]:
     """Yield each request's true labels and result, showing the progress."""
     total = sum(1 for _ in read_images(SAMPLE_IMAGES))
     with (
-        Client.open(deployment["broker"], deployment["store"]) as client,
+        Client.open(settings.broker, settings.store, topology=settings.topology) as client,
         Progress("classified", total=total, unit="images") as progress,
     ):
         sent: list[tuple[list[str], Submission]] = [
@@ -114,7 +113,7 @@ def _classified(deployment: Mapping[str, str]) -> Iterator[tuple[list[str], Resu
             for batch in batches(read_images(SAMPLE_IMAGES, labels=SAMPLE_LABELS), size=BATCH_SIZE)
         ]
         for labels, submission in sent:
-            yield labels, submission.result(RESULT_TIMEOUT_S)
+            yield labels, submission.result(settings.client.timeout_s)
             progress.advance(submission.image_count)
 
 

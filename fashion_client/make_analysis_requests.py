@@ -51,6 +51,8 @@ def command(images: Path | None, repeat: int, count: int | None, **options: Any)
     one sub-folder a label where labels are known. Without IMAGES the 1,000 sample images are sent.
     """
     log_to_stderr(verbose=False)
+    if options["labels"] and not images:
+        raise click.UsageError("--labels belongs to IMAGES: name both.")
     settings = settings_from(
         options["config"],
         options["broker"],

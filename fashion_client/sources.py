@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import math
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +24,7 @@ SAMPLE_LABELS = SAMPLE / "labels.idx1-ubyte.gz"
 
 PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg"})
 PIXEL_LEVELS = 256
+GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B"})
 RGB_CHANNELS = 3
 GRAY_DIMENSIONS = 3
 
@@ -47,15 +50,17 @@ def read_images(path: Path, *, labels: Path | None = None) -> Iterator[Image]:
         raise DataSetUnavailable(
             f"There is no file or folder {path}; name images as idx, CSV or npy, or a folder of them."
         )
+    name = path.name.removesuffix(".gz")
+    if path.is_file() and path.suffix == ".npy":
+        return _array_images(_read_npy(path), path, labels)
+    if path.is_file() and ("idx" in name or name.endswith("ubyte")):
+        return _array_images(_read_idx(path), path, labels)
+    if labels is not None:
+        raise DataSetUnavailable(f"--labels goes with idx and npy images; {path} says its labels itself, if it does.")
     if path.is_dir():
         return _folder_images(path)
-    name = path.name.removesuffix(".gz")
-    if name.endswith(".npy"):
-        return _array_images(_read_npy(path), path, labels)
     if name.endswith((".csv", ".txt")):
         return _csv_images(path)
-    if "idx" in name or name.endswith("ubyte"):
-        return _array_images(_read_idx(path), path, labels)
     if path.suffix.lower() in PICTURE_ENDINGS:
         return iter([_picture(path, path.name, "")])
     raise DataSetUnavailable(f"{path} is no idx, .csv, .npy, .png or .jpg file; convert it, or name another.")
@@ -136,7 +141,8 @@ def _read_npy(path: Path) -> npt.NDArray[np.uint8]:
 def _csv_images(path: Path) -> Iterator[Image]:
     """Read rows of pixels below a header; `image_id` and `label` columns may stand among them."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file)
             header = [name.strip().lower() for name in next(rows, [])]
             pixel_columns = [column for column, name in enumerate(header) if name.startswith("pixel")]
@@ -144,7 +150,7 @@ def _csv_images(path: Path) -> Iterator[Image]:
                 raise DataSetUnavailable(f"{path} has no header with columns pixel_0, pixel_1 and so on; add one.")
             for number, row in enumerate(rows, 1):
                 yield _csv_image(path, number, dict(zip(header, row, strict=False)), row, pixel_columns)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise DataSetUnavailable(f"{path} cannot be read as CSV: {error}.") from error
 
 
@@ -190,8 +196,11 @@ def _picture(path: Path, image_id: str, label: str) -> Image:
 
     try:
         with Picture.open(path) as picture:
-            gray = picture.mode in {"1", "L", "LA", "I;16"}
-            pixels = np.asarray(picture.convert("L" if gray else "RGB"), np.uint8)
+            gray = picture.mode in GRAY_MODES
+            if picture.mode.startswith("I"):  # 16 bits a pixel
+                pixels = (np.asarray(picture).astype(np.int64) >> 8).clip(0, PIXEL_LEVELS - 1).astype(np.uint8)
+            else:
+                pixels = np.asarray(picture.convert("L" if gray else "RGB"), np.uint8)
     except (OSError, UnidentifiedImageError, Picture.DecompressionBombError) as error:
         raise DataSetUnavailable(f"{path} is no picture that can be read: {error}.") from error
     return Image(pixels[..., np.newaxis] if gray else pixels, image_id, label)

@@ -97,7 +97,8 @@ def load_settings(
 def environment_of(settings: Settings) -> dict[str, str]:
     """The environment that makes a program started from here work with these settings, whatever its own say."""
     told = {_variable(name): str(value) for name, value in _flatten(msgspec.to_builtins(settings)).items()}
-    return {**os.environ, **told}
+    # An empty file: what stands in the program's own config.yaml was read here already, and may not be readable there.
+    return {**os.environ, **told, f"{PREFIX}CONFIG": os.devnull}
 
 
 def model_path(settings: Settings) -> Path:

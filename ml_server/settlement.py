@@ -56,31 +56,32 @@ class Settlement:
                 if request_id is not None:
                     posts.append(self._failure(work, request_id, FailureReason(code, reason)))
                 self._publish_then_ack(work, posts, f"outcome=dead-letter code={code} reason={reason!r}")
-            case Retry(delay_s, reason):
-                work.delivery.nack(delay_s)
-                self._close(work, f"outcome=retry delay_s={delay_s:.1f} reason={reason!r}")
+            case Retry():
+                self._retry(work, outcome)
 
     def _publish_then_ack(self, work: Work, posts: Sequence[tuple[str, Message]], account: str) -> None:
         """Publish everything; ack when the broker has it all, nack when it does not."""
-        unpublished = len(posts)
+        unpublished, errors = len(posts), list[BaseException]()
         lock = threading.Lock()
 
         def published(future: Future[str]) -> None:
             nonlocal unpublished
             with lock:
                 unpublished -= 1
+                errors.extend(filter(None, [future.exception()]))
                 last = unpublished == 0
-            error = future.exception()
-            if error is not None:
-                work.delivery.nack(retry_delay_s(work.delivery.attempt))
-                _log.warning("not published, will be redelivered: %s", error)
+            if last and errors:
+                self._retry(work, Retry(retry_delay_s(work.delivery.attempt), f"not published: {errors[0]}"))
             elif last:
-                work.delivery.ack()  # last: what was published is durable; does nothing after a nack
-            if last:
+                work.delivery.ack()  # last: what was published is durable
                 self._close(work, account)
 
         for topic, message in posts:
             self._broker.publish(topic, message).add_done_callback(published)
+
+    def _retry(self, work: Work, outcome: Retry) -> None:
+        work.delivery.nack(outcome.delay_s)
+        self._close(work, f"outcome=retry delay_s={outcome.delay_s:.1f} reason={outcome.reason!r}")
 
     def _response(self, work: Work, response: AnalysisResponse) -> tuple[str, Message]:
         message = response_message(

@@ -79,7 +79,7 @@ class Broker(Protocol):
     """Topics to publish to and subscriptions to compete on; thread-safe."""
 
     def publish(self, topic: str, message: Message) -> Future[str]:
-        """Publish a message; the future holds its id once the broker has it for good.
+        """Publish a message; the future holds its id once the broker has it for good. Errors come through the future.
 
         The future raises: BrokerUnavailable; SettingsInvalid: no such topic
         """

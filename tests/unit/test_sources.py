@@ -232,3 +232,28 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
     """Neither a missing path nor an empty folder passes as no images."""
     assert "no file or folder" in refusal(tmp_path / "none")
     assert "holds no .png or .jpg files" in refusal(tmp_path)
+
+
+def test_a_compressed_csv_file_is_read(tmp_path: Path) -> None:
+    """What a service stores compressed, its client reads compressed."""
+    path = tmp_path / "batch.csv.gz"
+    path.write_bytes(gzip.compress(b"label,pixel_0,pixel_1,pixel_2,pixel_3\n7,1,2,3,255\n"))
+    (image,) = read_images(path)
+    assert (image.label, image.pixels.reshape(-1).tolist()) == ("7", [1, 2, 3, 255])
+
+
+def test_sixteen_bit_gray_is_scaled_to_eight(tmp_path: Path) -> None:
+    """The upper byte is what is left of a 16-bit pixel, rather than white for everything above 255."""
+    path = tmp_path / "deep.png"
+    Picture.fromarray(np.array([[0, 256], [32768, 65535]], np.uint16)).save(path)
+    (image,) = read_images(path)
+    assert image.pixels[..., 0].tolist() == [[0, 1], [128, 255]]
+
+
+@pytest.mark.parametrize("name", ["batch.csv", "folder"])
+def test_labels_of_a_source_that_has_its_own_are_refused(tmp_path: Path, name: str) -> None:
+    """Labels that would be ignored are an error."""
+    path = tmp_path / name
+    path.mkdir() if name == "folder" else path.write_text("pixel_0\n1\n")
+    with pytest.raises(DataSetUnavailable, match="--labels goes with idx and npy"):
+        read_images(path, labels=tmp_path / "labels")

@@ -9,7 +9,7 @@ from google.cloud.pubsub_v1 import PublisherClient
 from google.cloud.pubsub_v1.types import BatchSettings, LimitExceededBehavior, PublisherOptions, PublishFlowControl
 
 from handoff.brokers.pubsub.calls import ANSWER_WITHIN_S, ATTEMPT_S, CALL_RETRY, meaning
-from handoff.contracts.errors import FashionError, MalformedMessage
+from handoff.contracts.errors import BrokerUnavailable, FashionError, MalformedMessage
 from handoff.contracts.protocols import Message
 
 # 5 ms is a fifth of a one-image request's time and lets a busy publisher fill whole requests; 1,000 messages is the
@@ -43,15 +43,21 @@ class Publisher:
         """
         confirmed: Future[str] = Future()
         confirmed.set_running_or_notify_cancel()
-        problem = _problem(message)
-        if problem:
-            confirmed.set_exception(MalformedMessage(f"Cannot publish to {topic}: {problem}."))
-            return confirmed
-        self._unconfirmed.add(confirmed)
-        confirmed.add_done_callback(self._unconfirmed.discard)
-        path = self.client.topic_path(self._project, topic)
-        answer = self.client.publish(path, message.body, **message.attributes)
-        answer.add_done_callback(lambda done: _settle(confirmed, done, topic))
+        try:
+            _check_limits(message)
+            answer = self.client.publish(
+                self.client.topic_path(self._project, topic), message.body, **message.attributes
+            )
+        except ValueError as error:  # also text that UTF-8 does not have
+            confirmed.set_exception(MalformedMessage(f"Cannot publish to {topic}: {error}."))
+        except RuntimeError as error:
+            confirmed.set_exception(
+                BrokerUnavailable(f"Cannot publish to {topic}: the connection is closed ({error}).")
+            )
+        else:
+            self._unconfirmed.add(confirmed)
+            confirmed.add_done_callback(self._unconfirmed.discard)
+            answer.add_done_callback(lambda done: _settle(confirmed, done, topic))
         return confirmed
 
     def close(self) -> None:
@@ -74,18 +80,19 @@ def _settle(confirmed: Future[str], answer: Future[str], topic: str) -> None:
         confirmed.set_exception(error)
 
 
-def _problem(message: Message) -> str | None:
-    """Say which limit a message breaks; the service would refuse the whole batch, others' messages too."""
+def _check_limits(message: Message) -> None:
+    """Raise ValueError for a limit that a message breaks; the service would refuse the whole batch, others' too."""
     if not message.body and not message.attributes:
-        return "a message needs a body or an attribute"
+        raise ValueError("a message needs a body or an attribute")
     if len(message.attributes) > _MAX_ATTRIBUTES:
-        return f"more than {_MAX_ATTRIBUTES} attributes"
+        raise ValueError(f"more than {_MAX_ATTRIBUTES} attributes")
     size = len(message.body)
     for name, value in message.attributes.items():
         name_bytes, value_bytes = len(name.encode()), len(value.encode())
         size += name_bytes + value_bytes
         if not 0 < name_bytes <= _MAX_NAME_BYTES or name in _TAKEN_NAMES or name.startswith("goog"):
-            return f"Pub/Sub takes no attribute named {name!r}"
+            raise ValueError(f"Pub/Sub takes no attribute named {name!r}")
         if value_bytes > _MAX_VALUE_BYTES:
-            return f"attribute {name} is over {_MAX_VALUE_BYTES} bytes"
-    return f"{size} bytes are over {_MAX_MESSAGE_BYTES}" if size > _MAX_MESSAGE_BYTES else None
+            raise ValueError(f"attribute {name} is over {_MAX_VALUE_BYTES} bytes")
+    if size > _MAX_MESSAGE_BYTES:
+        raise ValueError(f"{size} bytes are over {_MAX_MESSAGE_BYTES}")
