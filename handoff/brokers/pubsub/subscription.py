@@ -24,9 +24,9 @@ from handoff.brokers.pubsub.calls import ACK_IDS_PER_CALL, TRANSIENT, Outage, me
 from handoff.brokers.window import Window
 from handoff.contracts.protocols import Limits, Message
 
-# How long one pull waits for a message, and so the longest that a connection gone silent stays unnoticed: what
-# Google's generated client gives a pull.
-PULL_S = 60.0
+# How long one pull waits for a message, and so the longest that `close` waits for one under way, and that a connection
+# gone silent stays unnoticed. The emulator answers a second earlier.
+PULL_S = 3.0
 # How long a subscriber outlives an outage, before its supervisor's turn: twice what Google's client retries a pull for.
 OUTAGE_S = 120.0
 CLIENT_ID_ATTRIBUTE = "client_id"
@@ -79,6 +79,7 @@ class PulledSubscription:
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._call: Any = None
+        self._pulling = threading.Lock()
         self._pulled: deque[PulledDelivery] = deque()
 
     def start(self) -> None:
@@ -89,6 +90,8 @@ class PulledSubscription:
     def finish(self) -> None:
         """Close, give back what is still held, and return when the service knows."""
         self.close()
+        with self._pulling:  # what the last pull brings is given back, too
+            pass
         for ack_id in self._leases.stop():
             self._outbox.nack(ack_id, 0.0)
         self._outbox.stop()
@@ -106,15 +109,20 @@ class PulledSubscription:
             room = self._window.wait_for_room()
             if not room:
                 return
-            self._take(self._pull(min(room, ACK_IDS_PER_CALL)))
+            with self._pulling:
+                self._take(self._pull(min(room, ACK_IDS_PER_CALL)))
 
     def close(self) -> None:
-        """Stop pulling and give back what was not yielded; what was yielded stays held."""
+        """Stop pulling and give back what was not yielded; what was yielded stays held.
+
+        A pull under way is left to end by itself: what a cancelled one was about to bring would be nobody's until its
+        ack deadline. Only a temporary subscription, which nobody else reads, is left at once.
+        """
         with self._lock:
             first = not self._closed.is_set()
             self._closed.set()
             self._window.close()
-            if self._call:
+            if self._call and self._discard:
                 self._call.cancel()
             while self._pulled:
                 self._pulled.popleft().nack()
