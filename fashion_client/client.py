@@ -21,11 +21,12 @@ from fashion_client.submission import Submission
 from handoff.brokers.urls import open_broker
 from handoff.contracts.batches import Batch, encode_batch
 from handoff.contracts.envelope import new_traceparent, request_message
-from handoff.contracts.errors import InvalidBatch, PayloadNotFound, SettingsInvalid
+from handoff.contracts.errors import InvalidBatch, SettingsInvalid
 from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, PayloadFormat
-from handoff.contracts.objects import batch_uri, response_uri
+from handoff.contracts.objects import batch_uri
 from handoff.contracts.protocols import Broker, Limits, Store
 from handoff.contracts.topology import Topology
+from handoff.stores.responses import read_response
 from handoff.stores.urls import open_store
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ _log = logging.getLogger(__name__)
 # Responses are small and handled at once; more of them in flight than this would only sit in memory.
 RESPONSE_LIMITS = Limits(max_in_flight=256, max_images=1_000_000_000)
 
-MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 IMAGES_DIMENSIONS = (3, 4)
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
@@ -153,11 +153,7 @@ class Client:
 
         Raises: StoreUnavailable
         """
-        try:
-            data = self._store.read(response_uri(self._store.root, request_id), max_bytes=MAX_RESPONSE_BYTES)
-        except PayloadNotFound:
-            return None
-        return msgspec.json.decode(data, type=AnalysisResponse)
+        return read_response(self._store, request_id)
 
     def responses(self) -> Iterator[AnalysisResponse]:
         """Yield responses from the shared subscription, each request once, until `stop_receiving`.

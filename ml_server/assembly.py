@@ -74,7 +74,7 @@ def _wire(
         intake=intake,
         micro_batches=MicroBatches(size=wanted.micro_batch_images, max_waiting=wanted.max_images),
         classifiers=classifiers,
-        results=Results(store, artifact=artifact, intake=intake, worker=name),
+        results=Results(store, artifact=artifact, worker=name),
         settlement=Settlement(broker, topology=settings.topology, worker=name),
         transfer_threads=wanted.transfer_threads,
         max_attempts=settings.topology.max_attempts,

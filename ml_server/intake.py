@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -16,20 +15,16 @@ from handoff.contracts.errors import (
     DeadlineExceeded,
     InvalidBatch,
     PayloadCorrupt,
-    PayloadNotFound,
     PayloadTooLarge,
     UnknownModel,
 )
 from handoff.contracts.images import Batch, excerpt, place
 from handoff.contracts.manifest import Manifest
-from handoff.contracts.messages import AnalysisRequest, AnalysisResponse
-from handoff.contracts.objects import response_uri
+from handoff.contracts.messages import AnalysisRequest
 from handoff.contracts.protocols import Store
+from handoff.stores.responses import read_response
 from ml_server.outcomes import Reply
 from ml_server.work import Work
-
-# A response is under 64 KiB of inline predictions and a count a label.
-MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 
 UNKNOWN_LABEL = -1
 
@@ -55,7 +50,7 @@ class Intake:
         if work.received.requested_at is not None:
             waited_s = (datetime.now(UTC) - work.received.requested_at).total_seconds()
             work.timings_ms["queued"] = round(max(0.0, waited_s * 1e3), 3)
-        if (answered := self.stored_response(request.request_id)) is not None:
+        if (answered := read_response(self._store, request.request_id)) is not None:
             return Reply(answered)
         self._check_wanted(request)
         data = self._fetch(request)
@@ -65,17 +60,6 @@ class Intake:
         work.images, work.image_ids = batch.images, batch.image_ids
         work.lap("decode")
         return None
-
-    def stored_response(self, request_id: str) -> AnalysisResponse | None:
-        """Read the response that some worker stored for this request, if one did.
-
-        Raises: StoreUnavailable
-        """
-        try:
-            stored = self._store.read(response_uri(self._store.root, request_id), max_bytes=MAX_RESPONSE_BYTES)
-        except PayloadNotFound:
-            return None
-        return msgspec.json.decode(stored, type=AnalysisResponse)
 
     def _check_wanted(self, request: AnalysisRequest) -> None:
         served = self._manifest.name, f"{self._manifest.name}:{self._manifest.version}"

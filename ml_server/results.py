@@ -21,8 +21,9 @@ from handoff.contracts.messages import (
 from handoff.contracts.objects import predictions_uri, response_uri
 from handoff.contracts.predictions import decode_predictions, encode_predictions
 from handoff.contracts.protocols import Store
+from handoff.stores.responses import read_response
 from ml_server.classifier import Probabilities
-from ml_server.intake import UNKNOWN_LABEL, Intake
+from ml_server.intake import UNKNOWN_LABEL
 from ml_server.work import Work
 
 
@@ -39,9 +40,8 @@ class Best(NamedTuple):
 class Results:
     """Stores what was classified, and answers from what is stored."""
 
-    def __init__(self, store: Store, *, artifact: Artifact, intake: Intake, worker: str) -> None:
+    def __init__(self, store: Store, *, artifact: Artifact, worker: str) -> None:
         self._store = store
-        self._intake = intake
         self._labels = artifact.manifest.labels
         self._worker = worker
         self._model = ModelReference(artifact.manifest.name, artifact.manifest.version, artifact.graph_digest)
@@ -62,7 +62,7 @@ class Results:
         response = fit_inline(self._succeeded(work, uri, best))
         if self._store.create(response_uri(self._store.root, request_id), encode_body(response)):
             return response
-        return self._intake.stored_response(request_id) or response
+        return read_response(self._store, request_id) or response
 
     def _store_predictions(self, work: Work, uri: str) -> Best:
         assert work.probabilities is not None  # noqa: S101 - it was classified

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import cast
-from urllib.parse import urlsplit
 
-from handoff.contracts.errors import MissingPackage, SettingsInvalid
+from handoff.adapters import import_adapter
 from handoff.contracts.protocols import Broker
 from handoff.contracts.topology import Topology
 
@@ -21,12 +19,4 @@ def open_broker(url: str, topology: Topology) -> Broker:
 
     Raises: SettingsInvalid: unknown scheme or unusable URL; MissingPackage: its SDK is not installed; BrokerUnavailable
     """
-    scheme = urlsplit(url).scheme
-    if scheme not in ADAPTERS:
-        known = ", ".join(f"{name}:" for name in ADAPTERS)
-        raise SettingsInvalid(f"The broker URL {url!r} has an unknown scheme; use one of {known} (see README.md).")
-    try:
-        adapter = import_module(ADAPTERS[scheme])
-    except ModuleNotFoundError as error:
-        raise MissingPackage(error.name or "?", needed_for=f"the broker {scheme}:") from error
-    return cast("Broker", adapter.connect(url, topology))
+    return cast("Broker", import_adapter(url, ADAPTERS, kind="broker").connect(url, topology))

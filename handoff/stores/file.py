@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from handoff.adapters import local_path
 from handoff.contracts.errors import (
     PayloadForbidden,
     PayloadNotFound,
@@ -39,12 +40,8 @@ def connect(url: str) -> FileStore:
 
     Raises: SettingsInvalid: the URL names no folder
     """
-    # Not `urlsplit`: a folder's name may hold what ends the path of a web address, as `c#` does.
-    path = url.removeprefix("file:")
-    if path.startswith("//"):
-        path = path.removeprefix("//")
-        path = path if path.startswith("/") else ""  # another machine's
-    if not path.strip("/"):
+    path = local_path(url)
+    if path is None:
         raise SettingsInvalid(f"The store URL {url!r} names no folder; use file:///absolute/path.")
     return FileStore(Path(os.path.realpath(path)))
 

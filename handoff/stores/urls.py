@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import cast
-from urllib.parse import urlsplit
 
-from handoff.contracts.errors import MissingPackage, SettingsInvalid
+from handoff.adapters import import_adapter
 from handoff.contracts.protocols import Store
 
 ADAPTERS = {
@@ -20,12 +18,4 @@ def open_store(url: str) -> Store:
 
     Raises: SettingsInvalid: unknown scheme or unusable URL; MissingPackage: its SDK is not installed
     """
-    scheme = urlsplit(url).scheme
-    if scheme not in ADAPTERS:
-        known = ", ".join(f"{name}:" for name in ADAPTERS)
-        raise SettingsInvalid(f"The store URL {url!r} has an unknown scheme; use one of {known} (see README.md).")
-    try:
-        adapter = import_module(ADAPTERS[scheme])
-    except ModuleNotFoundError as error:
-        raise MissingPackage(error.name or "?", needed_for=f"the store {scheme}:") from error
-    return cast("Store", adapter.connect(url))
+    return cast("Store", import_adapter(url, ADAPTERS, kind="store").connect(url))

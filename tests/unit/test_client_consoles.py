@@ -33,13 +33,7 @@ from tests.fakes import batch_of
 TOPOLOGY = Topology()
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to stand in, and a deployment in it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FASHION_BROKER", f"embedded://{tmp_path}/queue.db")
-    monkeypatch.setenv("FASHION_STORE", f"file://{tmp_path}/store")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture

@@ -18,14 +18,7 @@ from fashion_client.demo import command as demo_command
 from handoff.contracts.errors import ExitCode
 from handoff.settings import REPOSITORY
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to stand in, and a deployment in it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FASHION_BROKER", f"embedded://{tmp_path}/queue.db")
-    monkeypatch.setenv("FASHION_STORE", f"file://{tmp_path}/store")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def run(*arguments: str) -> Result:

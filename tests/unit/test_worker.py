@@ -60,7 +60,7 @@ class Service:
             intake=intake,
             micro_batches=MicroBatches(size=self._micro_batch, max_waiting=100),
             classifiers=[self.classifier],
-            results=Results(self.store, artifact=ARTIFACT, intake=intake, worker="w-1"),
+            results=Results(self.store, artifact=ARTIFACT, worker="w-1"),
             settlement=Settlement(self.broker, topology=Topology(), worker="w-1"),
             transfer_threads=2,
             max_attempts=MAX_ATTEMPTS,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from handoff.adapters import local_path
 from handoff.brokers.embedded.broker import EmbeddedBroker
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.topology import Topology
@@ -22,12 +23,8 @@ def connect(url: str, topology: Topology) -> EmbeddedBroker:
 
     Raises: SettingsInvalid: the URL names no file that can be made; BrokerUnavailable
     """
-    # Not `urlsplit`: a folder's name may hold what ends the path of a web address, as `c#` does.
-    path = url.removeprefix("embedded:")
-    if path.startswith("//"):
-        path = path.removeprefix("//")
-        path = path if path.startswith("/") else ""  # another machine's
-    if not path.strip("/"):
+    path = local_path(url)
+    if path is None:
         raise SettingsInvalid(f"The broker URL {url!r} names no file; use embedded:///absolute/path/queue.db.")
     broker = EmbeddedBroker.open(Path(path).absolute())
     broker.declare(topology)
