@@ -151,7 +151,7 @@ def test_bad_batches_are_answered_with_row_and_column(line: Line) -> None:
 def test_requests_that_cannot_succeed_are_answered_so(line: Line) -> None:
     """Addresses outside, missing or changed objects, other models, passed deadlines: never a redelivery.
 
-    The row of a store or broker that does not answer is tests/unit/test_worker.py's, where the store fails on demand.
+    The row of a store that does not answer is tests/e2e/test_store_outage.py's.
     """
     batch = encode_batch(Batch(np.zeros((1, 28, 28, 1), np.uint8), ["0"]), format="csv")
     for name, (changes, _) in REQUESTS.items():
