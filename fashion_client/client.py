@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -22,20 +20,17 @@ from handoff.brokers.urls import open_broker
 from handoff.contracts.batches import Batch, encode_batch
 from handoff.contracts.envelope import new_traceparent, request_message
 from handoff.contracts.errors import InvalidBatch, SettingsInvalid
-from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, PayloadFormat
+from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, PayloadFormat, RequestId
 from handoff.contracts.objects import batch_uri
 from handoff.contracts.protocols import Broker, Limits, Store
 from handoff.contracts.topology import Topology
 from handoff.stores.responses import read_response
 from handoff.stores.urls import open_store
 
-_log = logging.getLogger(__name__)
-
 # Responses are small and handled at once; more of them in flight than this would only sit in memory.
 RESPONSE_LIMITS = Limits(max_in_flight=256, max_images=1_000_000_000)
 
 IMAGES_DIMENSIONS = (3, 4)
-REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 Images = npt.NDArray[np.uint8]
 Receive = Literal["own", "shared", "nothing"]
@@ -130,9 +125,7 @@ class Client:
         Raises: InvalidBatch: not such images; SettingsInvalid; StoreUnavailable; BrokerUnavailable
         """
         batch = images if isinstance(images, Batch) else _batch_of(images, image_ids=image_ids, labels=labels)
-        request_id = request_id or uuid.uuid4().hex
-        if not REQUEST_ID.fullmatch(request_id):
-            raise SettingsInvalid(f"The request id {request_id!r} must be 1 to 128 letters, digits, '-' or '_'.")
+        request_id = _checked(request_id or uuid.uuid4().hex)
         request = self._upload(batch, request_id, format)
         request = msgspec.structs.replace(request, model=model, deadline=deadline)
         expected = self._receiver.expect(request_id) if self._receiver else Future[AnalysisResponse]()
@@ -144,7 +137,6 @@ class Client:
             request_id,
             image_count=len(batch),
             response=expected,
-            stored_response=self.stored_response,
             store=self._store,
         )
 
@@ -186,6 +178,13 @@ class Client:
             # npy carries pixels alone; the CSV formats carry the labels in the object.
             labels=batch.labels if format == "npy" else None,
         )
+
+
+def _checked(request_id: str) -> str:
+    try:
+        return msgspec.convert(request_id, RequestId)
+    except msgspec.ValidationError as error:
+        raise SettingsInvalid(f"The request id {request_id!r} must be 1 to 128 letters, digits, '-' or '_'.") from error
 
 
 def _batch_of(images: Images, *, image_ids: Sequence[str] | None, labels: Sequence[str | int] | None) -> Batch:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from fashion_client.client import Client
-from fashion_client.sources import SAMPLE_IMAGES, SAMPLE_LABELS, batches, read_images
+from fashion_client.sources import SAMPLE_IMAGES, SAMPLE_LABELS, batches, count_images, read_images
 from fashion_client.submission import Result, Submission
 from fashion_client.tables import confusion_table
 from handoff.console import Command, json_option, log_to_stderr, print_json
@@ -53,23 +53,23 @@ def command(folder: Path | None, *, as_json: bool) -> None:
     except OSError as error:
         raise SettingsInvalid(f"The folder {folder} cannot be made: {error.strerror}.") from error
     deployment = {"broker": f"embedded://{folder}/queue.db", "store": f"file://{folder}/store"}
+    settings = load_settings(flags=deployment).settings
     click.echo(f"Starting {WORKER_COUNT} workers on an embedded broker (SQLite) and a folder as object store ...")
-    with running_workers(folder, deployment) as ready_s:
+    with running_workers(folder, settings) as ready_s:
         click.echo(f"Both ready after {ready_s:.1f} s. Sending the sample in requests of {BATCH_SIZE} images ...")
         started_at = time.perf_counter()
-        results = list(_classified(load_settings(flags=deployment).settings))
+        results = list(_classified(settings))
         seconds = time.perf_counter() - started_at
     _report(results, seconds, folder, as_json=as_json)
 
 
 @contextmanager
-def running_workers(folder: Path, deployment: Mapping[str, str]) -> Iterator[float]:
+def running_workers(folder: Path, settings: Settings) -> Iterator[float]:
     """Run supervised workers, yielding the seconds they took to be ready; they are drained at the end.
 
     Raises: WorkersNotReady: with the last line of their log
     """
     log_path = folder / "workers.log"
-    settings = load_settings(flags=deployment).settings
     script = REPOSITORY / "ml_server" / "image_classification_service.py"
     started_at = time.perf_counter()
     with log_path.open("wb") as log:
@@ -103,10 +103,9 @@ def _wait_until_ready(supervisor: subprocess.Popen[bytes], log_path: Path) -> No
 
 def _classified(settings: Settings) -> Iterator[tuple[list[str], Result]]:
     """Yield each request's true labels and result, showing the progress."""
-    total = sum(1 for _ in read_images(SAMPLE_IMAGES))
     with (
         Client.open(settings.broker, settings.store, topology=settings.topology) as client,
-        Progress("classified", total=total, unit="images") as progress,
+        Progress("classified", total=count_images(SAMPLE_IMAGES), unit="images") as progress,
     ):
         sent: list[tuple[list[str], Submission]] = [
             (batch.labels or [], client.submit(batch))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from handoff.contracts.errors import AnalysisFailed, ResponseTimeout
 from handoff.contracts.messages import AnalysisResponse
 from handoff.contracts.predictions import PredictionTable, decode_predictions
 from handoff.contracts.protocols import Store
+from handoff.stores.responses import read_response
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,13 +55,11 @@ class Submission:
         *,
         image_count: int,
         response: Future[AnalysisResponse],
-        stored_response: Callable[[str], AnalysisResponse | None],
         store: Store,
     ) -> None:
         self.request_id = request_id
         self.image_count = image_count
         self._response = response
-        self._stored_response = stored_response
         self._store = store
 
     def done(self) -> bool:
@@ -76,7 +74,7 @@ class Submission:
         try:
             return self._response.result(timeout_s)
         except TimeoutError as error:
-            stored = self._stored_response(self.request_id)
+            stored = read_response(self._store, self.request_id)
             if stored is None:
                 raise ResponseTimeout(
                     f"No response to request {self.request_id} within {timeout_s} s; "

@@ -107,16 +107,6 @@ def model_path(settings: Settings) -> Path:
     return path if path.exists() or not (REPOSITORY / path).exists() else REPOSITORY / path
 
 
-def storage_emulator_host() -> str | None:
-    """The Cloud Storage emulator to use instead of the real service, as Google's clients name it."""
-    return os.environ.get("STORAGE_EMULATOR_HOST") or None
-
-
-def pubsub_emulator_host() -> str | None:
-    """The Pub/Sub emulator to use instead of the real service, as Google's clients name it."""
-    return os.environ.get("PUBSUB_EMULATOR_HOST") or None
-
-
 def _file_layers(file: Path | None, environment: Mapping[str, str]) -> list[dict[str, tuple[object, str]]]:
     chosen = file or (Path(environment["FASHION_CONFIG"]) if environment.get("FASHION_CONFIG") else None)
     usual = [path for path in (Path(FILE_NAME), REPOSITORY / FILE_NAME) if path.is_file()]

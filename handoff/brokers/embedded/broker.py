@@ -60,6 +60,7 @@ class EmbeddedBroker:
             window=Window(limits),
             subscription_id=subscription_id,
         )
+        joined.start()
         with self._lock:
             self._subscriptions.append(joined)
         return joined

@@ -83,6 +83,9 @@ class EmbeddedSubscription:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._leases: LeaseKeeper[Lease] = LeaseKeeper(self._extend, ack_deadline_s=spec.ack_deadline_s)
+
+    def start(self) -> None:
+        """Begin to keep leases alive."""
         self._leases.start()
 
     def __iter__(self) -> Iterator[EmbeddedDelivery]:
@@ -97,21 +100,22 @@ class EmbeddedSubscription:
 
     def close(self) -> None:
         """Stop yielding; what was yielded stays leased until the broker closes."""
-        self._closed.set()
-        self._window.close()
         with self._lock:
+            first = not self._closed.is_set()
+            self._closed.set()
             unseen, self._ready = list(self._ready), deque()
+        self._window.close()
         for delivery in unseen:
             delivery.return_unseen()
-        if self._spec.temporary:
+        if first and self._spec.temporary:
             wait([self._submit(partial(statements.drop_subscription, name=self._spec.name))])
 
     def finish(self) -> None:
         """Give back what is still held and close the connection; the broker calls it when it closes."""
         self.close()
+        give_back = partial(statements.nack, subscription=self._id, due_at=time.time(), unseen=False)
         for message_id, lease in self._leases.stop():
-            nack = partial(statements.nack, due_at=time.time(), unseen=False)
-            self._submit(partial(nack, subscription=self._id, message_id=message_id, lease=lease))
+            self._submit(partial(give_back, message_id=message_id, lease=lease))
         with self._lock:
             self._connection.close()
 

@@ -18,7 +18,7 @@ from handoff.contracts.errors import BrokerUnavailable, FashionError
 T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], T]
 
-# Bounds a transaction to ~10 ms, so that other processes get their turn; a flush takes ~0.3 ms (docs/measurements.md).
+# Bounds a transaction to ~10 ms, so that other processes get their turn; a flush takes ~0.3 ms (`bench/embedded.py`).
 GROUP_MAX = 256
 
 SWEEP_PERIOD_S = 60.0
