@@ -11,12 +11,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
+from classifiers.protocol import Classifier
 from fashion_client.sources import SAMPLE_IMAGES
 from handoff.artifacts import read_artifact
 from handoff.contracts.idx import decode_idx
 from handoff.settings import load_settings, model_path
 from ml_server.assembly import load_warm
-from ml_server.classifier import Classifier
 
 
 def main() -> None:

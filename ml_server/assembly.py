@@ -6,16 +6,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from classifiers.loading import load_classifiers
+from classifiers.protocol import Classifier
 from handoff.artifacts import Artifact, read_artifact
 from handoff.brokers.urls import open_broker
 from handoff.contracts.protocols import Broker, Limits, Store, Subscription
 from handoff.settings import Settings, WorkerSettings, model_path
 from handoff.stores.urls import open_store
-from ml_server.classifier import Classifier
 from ml_server.intake import Intake
 from ml_server.micro_batches import MicroBatches
 from ml_server.results import Results
-from ml_server.runtimes import load_classifiers
 from ml_server.settlement import Settlement
 from ml_server.worker import Worker
 

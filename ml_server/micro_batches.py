@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ml_server.classifier import Images
+from classifiers.protocol import Images
 from ml_server.work import Work
 
 # While other requests are being decoded, a part-filled micro-batch waits this long for them; with none, not at all.

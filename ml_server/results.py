@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from classifiers.protocol import Probabilities
 from handoff.artifacts import Artifact
 from handoff.contracts.envelope import fit_inline
 from handoff.contracts.messages import (
@@ -22,7 +23,6 @@ from handoff.contracts.objects import predictions_uri, response_uri
 from handoff.contracts.predictions import decode_predictions, encode_predictions
 from handoff.contracts.protocols import Store
 from handoff.stores.responses import read_response
-from ml_server.classifier import Probabilities
 from ml_server.intake import UNKNOWN_LABEL
 from ml_server.work import Work
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from classifiers.protocol import Images, Probabilities
 from handoff.contracts.envelope import ReceivedRequest
 from handoff.contracts.protocols import Delivery
-from ml_server.classifier import Images, Probabilities
 
 
 @dataclass(slots=True, eq=False)

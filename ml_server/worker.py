@@ -13,9 +13,9 @@ from functools import partial
 
 import numpy as np
 
+from classifiers.protocol import Classifier
 from handoff.contracts.errors import Unavailable
 from handoff.contracts.protocols import Subscription
-from ml_server.classifier import Classifier
 from ml_server.intake import Intake
 from ml_server.micro_batches import MicroBatches, Slice, join
 from ml_server.outcomes import Outcome, Reply, outcome_of

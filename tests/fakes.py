@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from classifiers.protocol import Images, Probabilities
 from handoff.artifacts import Artifact
 from handoff.contracts.batches import encode_batch
 from handoff.contracts.envelope import request_message
@@ -24,7 +25,6 @@ from handoff.contracts.objects import batch_uri
 from handoff.contracts.protocols import Delivery, Limits, Message, ObjectInfo
 from handoff.contracts.topology import SubscriptionSpec
 from handoff.stores.address import key_below
-from ml_server.classifier import Images, Probabilities
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SIDE = 2

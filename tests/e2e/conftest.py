@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from classifiers.protocol import Images
 from fashion_client.client import Client
 from fashion_client.sources import SAMPLE_IMAGES, SAMPLE_LABELS
 from handoff.contracts.idx import decode_idx
 from handoff.contracts.protocols import Broker, Store
 from handoff.contracts.topology import Topology
 from handoff.settings import Settings, WorkerSettings, environment_of
-from ml_server.classifier import Images
 from tests.e2e.programs import WORKER, Program, script
 
 DEPLOYMENTS = {"embedded+file": ("embedded", "file"), "pubsub+gcs": ("pubsub", "gcs")}

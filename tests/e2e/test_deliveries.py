@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+from classifiers.protocol import Images
 from fashion_client.client import Client
 from handoff.brokers.urls import open_broker
 from handoff.contracts.envelope import parse_response
@@ -18,7 +19,6 @@ from handoff.contracts.protocols import Broker, Delivery, Limits, Store, Subscri
 from handoff.contracts.topology import SubscriptionSpec
 from handoff.settings import Settings
 from handoff.stores.urls import open_store
-from ml_server.classifier import Images
 from tests.e2e.conftest import Start
 from tests.e2e.programs import RECEIVE, WORKER, Program, is_running, script, wait_until
 

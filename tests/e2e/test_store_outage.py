@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import pytest
 from msgspec.structs import replace
 
+from classifiers.protocol import Images
 from fashion_client.client import Client
 from handoff.contracts.batches import Batch, encode_batch
 from handoff.contracts.objects import batch_uri
 from handoff.contracts.protocols import Broker, Limits, Store
 from handoff.contracts.topology import Topology
-from ml_server.classifier import Images
 from tests.conformance.consumer import Consumer
 from tests.e2e.conftest import Start
 

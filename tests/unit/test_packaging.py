@@ -69,7 +69,7 @@ def test_a_worker_and_a_client_install_no_trainer() -> None:
 def test_every_package_of_the_checkout_is_installed() -> None:
     """A folder with modules that pyproject.toml forgot would be missing from an installation."""
     named = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    top = ("fashion_client", "handoff", "ml_model_development", "ml_server")
+    top = ("classifiers", "fashion_client", "handoff", "ml_model_development", "ml_server")
     found = {
         init.parent.relative_to(ROOT).as_posix().replace("/", ".")
         for package in top

@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from classifiers.protocol import Images, Probabilities
 from handoff.contracts.errors import RuntimeUnavailable, StoreUnavailable
 from handoff.contracts.messages import AnalysisResponse, encode_body
 from handoff.contracts.objects import predictions_uri, response_uri
 from handoff.contracts.predictions import decode_predictions, encode_predictions
 from handoff.contracts.protocols import Message
 from handoff.contracts.topology import Topology
-from ml_server.classifier import Images, Probabilities
 from ml_server.intake import Intake
 from ml_server.micro_batches import MicroBatches
 from ml_server.results import Results

@@ -1,4 +1,4 @@
-"""What the worker asks of whatever classifies its images."""
+"""What is asked of whatever classifies images."""
 
 from __future__ import annotations
 

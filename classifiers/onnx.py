@@ -7,9 +7,9 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotSupported
 
+from classifiers.protocol import Images, Probabilities
 from handoff.artifacts import Artifact
 from handoff.contracts.errors import ArtifactInvalid
-from ml_server.classifier import Images, Probabilities
 
 
 def load(artifact: Artifact, *, threads: int) -> list[OnnxClassifier]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from classifiers.protocol import Images, Probabilities
 from handoff.artifacts import Artifact
 from handoff.contracts.errors import ArtifactInvalid
-from ml_server.classifier import Images, Probabilities
 
 
 def load(artifact: Artifact, *, threads: int) -> list[KerasClassifier]:

@@ -1,17 +1,17 @@
-"""Classifier runtimes, one module each, imported when it is chosen."""
+"""The runtimes that a trained model can run in: one module each, imported when it is chosen."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import cast
 
+from classifiers.protocol import Classifier
 from handoff.artifacts import Artifact
 from handoff.contracts.errors import MissingPackage
-from ml_server.classifier import Classifier
 
 RUNTIMES = {
-    "onnx": "ml_server.runtimes.onnx",
-    "keras": "ml_server.runtimes.keras",
+    "onnx": "classifiers.onnx",
+    "keras": "classifiers.keras",
 }
 
 
