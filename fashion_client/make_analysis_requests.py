@@ -24,6 +24,7 @@ from fashion_client.submission import Submission
 from handoff.console import Command, json_option, log_to_stderr, print_json, settings_from, settings_options
 from handoff.contracts.batches import Batch
 from handoff.contracts.messages import PayloadFormat
+from handoff.image_files.options import Size
 from handoff.progress import Progress
 from handoff.settings import Settings
 
@@ -36,7 +37,9 @@ FORMATS = get_args(PayloadFormat)
 @click.command("request", cls=Command)
 @click.argument("images", type=click.Path(path_type=Path), required=False)
 @settings_options
-@click.option("--labels", type=click.Path(path_type=Path), help="True labels of idx or npy images (idx or npy).")
+@click.option("--labels", type=click.Path(path_type=Path), help="True labels of idx, npy or npz images.")
+@click.option("--size", type=Size(), metavar="HxW", help="Resize every image [default: all must be of one size].")
+@click.option("--channels", type=click.Choice(["1", "3"]), help="Make all pictures gray or RGB [default: as they are].")
 @click.option("--batch-size", type=click.IntRange(1), help="Images a request [default: 100].")
 @click.option("--format", "payload_format", type=click.Choice(FORMATS), help="How batches are stored [default: csv].")
 @click.option("--count", type=click.IntRange(1), help="Stop after this many requests.")
@@ -47,8 +50,8 @@ FORMATS = get_args(PayloadFormat)
 def command(images: Path | None, repeat: int, count: int | None, **options: Any) -> None:  # noqa: ANN401 - click's
     """Upload IMAGES in batches and publish a request for each.
 
-    IMAGES is an idx file (.gz or not), a CSV file with pixel columns, a .npy file, or a folder of PNG or JPEG files,
-    one sub-folder a label where labels are known. Without IMAGES the 1,000 sample images are sent.
+    IMAGES is an idx file (.gz or not), a CSV file with pixel columns, a .npy or .npz file, or a folder of PNG or JPEG
+    files, one sub-folder a label where labels are known. Without IMAGES the 1,000 sample images are sent.
     """
     log_to_stderr(verbose=False)
     if options["labels"] and not images:
@@ -63,10 +66,11 @@ def command(images: Path | None, repeat: int, count: int | None, **options: Any)
     source = images or SAMPLE_IMAGES
     labels = options["labels"] if images else SAMPLE_LABELS
     size = settings.client.batch_size
+    channels = int(options["channels"]) if options["channels"] else None
 
     def all_batches() -> Iterator[Batch]:
         for _ in range(repeat):
-            yield from batches(read_images(source, labels=labels), size=size)
+            yield from batches(read_images(source, labels=labels, size=options["size"], channels=channels), size=size)
 
     started_at = time.perf_counter()
     known = count_images(source) if source.exists() else None

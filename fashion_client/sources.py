@@ -1,13 +1,9 @@
-"""Where a client's images come from: idx, CSV and npy files, and folders of PNG or JPEG files."""
+"""Where a client's images come from: idx, CSV, npy and npz files, and folders of PNG or JPEG files."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import math
-import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,17 +12,19 @@ import numpy.typing as npt
 
 from handoff.contracts.batches import Batch
 from handoff.contracts.errors import DataSetUnavailable
-from handoff.contracts.idx import decode_idx
+from handoff.image_files.arrays import Archive, count_npz_images, read_idx, read_npy, read_npz
+from handoff.image_files.kinds import kind_of
+from handoff.image_files.labels import labels_of, read_labels
+from handoff.image_files.pictures import find_pictures, read_picture, resize
+from handoff.image_files.pixels import as_images, guess_shape
+from handoff.image_files.table import read_rows
 
 SAMPLE = Path(__file__).parent / "sample"
 SAMPLE_IMAGES = SAMPLE / "images.idx3-ubyte.gz"
 SAMPLE_LABELS = SAMPLE / "labels.idx1-ubyte.gz"
 
-PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg"})
-PIXEL_LEVELS = 256
-GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B"})
-RGB_CHANNELS = 3
-GRAY_DIMENSIONS = 3
+Size = tuple[int, int]
+"""Height and width."""
 
 
 @dataclass(frozen=True)
@@ -41,41 +39,50 @@ class Image:
     label: str = ""
 
 
-def read_images(path: Path, *, labels: Path | None = None) -> Iterator[Image]:
-    """Read images one after another from a file or a folder, told apart by name.
+def read_images(
+    path: Path, *, labels: Path | None = None, size: Size | None = None, channels: int | None = None
+) -> Iterator[Image]:
+    """Read images one after another from a file or a folder, told apart by name; `size` resizes each.
+
+    Pictures that are gray stay so, others become RGB, unless `channels` (1 or 3) says what all shall be. Of a file that
+    holds images to train on and to test with, the latter are read.
 
     Raises: DataSetUnavailable: nothing there, an unknown kind of file, or one that cannot be read
     """
-    if not path.exists():
-        raise DataSetUnavailable(
-            f"There is no file or folder {path}; name images as idx, CSV or npy, or a folder of them."
-        )
-    name = path.name.removesuffix(".gz")
-    if path.is_file() and path.suffix == ".npy":
-        return _array_images(_read_npy(path), path, labels)
-    if path.is_file() and ("idx" in name or name.endswith("ubyte")):
-        return _array_images(_read_idx(path), path, labels)
-    if labels is not None:
+    kind = kind_of(path)
+    if kind in {"csv", "picture", "folder"} and labels is not None:
         raise DataSetUnavailable(f"--labels goes with idx and npy images; {path} says its labels itself, if it does.")
-    if path.is_dir():
-        return _folder_images(path)
-    if name.endswith((".csv", ".txt")):
-        return _csv_images(path)
-    if path.suffix.lower() in PICTURE_ENDINGS:
-        return iter([_picture(path, path.name, "")])
-    raise DataSetUnavailable(f"{path} is no idx, .csv, .npy, .png or .jpg file; convert it, or name another.")
+    match kind:
+        case "folder":
+            return _folder_images(path, size, channels)
+        case "picture":
+            return iter([Image(read_picture(path, size=size, channels=channels), path.name)])
+        case "csv":
+            images = _csv_images(path)
+        case "npz":
+            images = _array_images(read_npz(path, part="test"), path, labels)
+        case "npy":
+            images = _array_images(Archive(read_npy(path)), path, labels)
+        case "idx":
+            images = _array_images(Archive(read_idx(path)), path, labels)
+    return images if size is None else (replace(image, pixels=resize(image.pixels, size)) for image in images)
 
 
 def count_images(path: Path) -> int | None:
     """Say how many images `read_images` will find, where that takes no reading of them all; None for CSV files."""
-    if path.is_dir():
-        return len(_pictures(path))
-    name = path.name.removesuffix(".gz")
-    if name.endswith(".npy"):
-        return len(_read_npy(path))
-    if name.endswith((".csv", ".txt")) or not ("idx" in name or name.endswith("ubyte")):
-        return None
-    return len(_read_idx(path))
+    match kind_of(path):
+        case "folder":
+            return len(find_pictures(path))
+        case "picture":
+            return 1
+        case "csv":
+            return None
+        case "npz":
+            return count_npz_images(path, part="test")
+        case "npy":
+            return len(as_images(read_npy(path), name=str(path)))
+        case "idx":
+            return len(read_idx(path))
 
 
 def batches(images: Iterable[Image], *, size: int) -> Iterator[Batch]:
@@ -88,9 +95,10 @@ def batches(images: Iterable[Image], *, size: int) -> Iterator[Batch]:
         shape = run[0].pixels.shape
         odd = next((image for image in run if image.pixels.shape != shape), None)
         if odd is not None:
+            remedy = "--channels 3 makes all RGB" if odd.pixels.shape[:2] == shape[:2] else "--size HxW resizes all"
             raise DataSetUnavailable(
                 f"The image {odd.image_id} is {_shape(odd.pixels)}, {run[0].image_id} is {_shape(run[0].pixels)}; "
-                "make all images the same size first."
+                f"make all images the same size first ({remedy})."
             )
         labels = [image.label for image in run]
         yield Batch(
@@ -100,110 +108,46 @@ def batches(images: Iterable[Image], *, size: int) -> Iterator[Batch]:
         )
 
 
-def _array_images(array: npt.NDArray[np.uint8], path: Path, labels_path: Path | None) -> Iterator[Image]:
-    if array.ndim not in {GRAY_DIMENSIONS, GRAY_DIMENSIONS + 1}:
-        raise DataSetUnavailable(f"{path} must hold images, (N, H, W) or (N, H, W, C); its shape is {array.shape}.")
-    if array.ndim == GRAY_DIMENSIONS:
-        array = array[..., np.newaxis]
-    labels = _read_labels(labels_path, len(array)) if labels_path else [""] * len(array)
-    stem = path.name.partition(".")[0]
-    for position, (pixels, label) in enumerate(zip(array, labels, strict=True)):
+def _array_images(archive: Archive, path: Path, labels_path: Path | None) -> Iterator[Image]:
+    images = as_images(archive.images, name=str(path))
+    labels = _labels(archive, path, labels_path)
+    if labels is not None and len(labels) != len(images):
+        raise DataSetUnavailable(
+            f"{labels_path or path} holds {len(labels)} labels for {len(images)} images;"
+            " name the file that belongs to them."
+        )
+    stem = _stem(path)
+    for position, (pixels, label) in enumerate(zip(images, labels or [""] * len(images), strict=True)):
         yield Image(pixels, f"{stem}-{position}", label)
 
 
-def _read_labels(path: Path, count: int) -> list[str]:
-    array = _read_npy(path) if path.suffix == ".npy" else _read_idx(path)
-    if array.ndim != 1 or len(array) != count:
-        raise DataSetUnavailable(
-            f"{path} holds {array.shape} labels for {count} images; name the file that belongs to them."
-        )
-    return [str(label) for label in array.tolist()]
-
-
-def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    try:
-        return decode_idx(path.read_bytes(), name=str(path))
-    except OSError as error:
-        raise DataSetUnavailable(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def _read_npy(path: Path) -> npt.NDArray[np.uint8]:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataSetUnavailable(f"{path} is no .npy file of plain numbers: {error}.") from error
-    if array.dtype.kind not in "ui" or (array.size and (array.min() < 0 or array.max() >= PIXEL_LEVELS)):
-        raise DataSetUnavailable(f"{path} must hold integers from 0 to 255; it holds {array.dtype}.")
-    found: npt.NDArray[np.uint8] = array.astype(np.uint8, copy=False)
-    return found
+def _labels(archive: Archive, path: Path, labels_path: Path | None) -> list[str] | None:
+    if labels_path is not None:
+        return read_labels(labels_path)
+    return None if archive.labels is None else labels_of(archive.labels, name=f"{path} (its labels)")
 
 
 def _csv_images(path: Path) -> Iterator[Image]:
     """Read rows of pixels below a header; `image_id` and `label` columns may stand among them."""
-    try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
-            header = [name.strip().lower() for name in next(rows, [])]
-            pixel_columns = [column for column, name in enumerate(header) if name.startswith("pixel")]
-            if not pixel_columns:
-                raise DataSetUnavailable(f"{path} has no header with columns pixel_0, pixel_1 and so on; add one.")
-            for number, row in enumerate(rows, 1):
-                yield _csv_image(path, number, dict(zip(header, row, strict=False)), row, pixel_columns)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
-        raise DataSetUnavailable(f"{path} cannot be read as CSV: {error}.") from error
+    position, stem = 0, _stem(path)
+    for rows in read_rows(path):
+        # One row of pixels where they are no square: a CSV request carries no shape.
+        shape = guess_shape(rows.pixels.shape[1]) or (1, rows.pixels.shape[1], 1)
+        for place, pixels in enumerate(rows.pixels.reshape(-1, *shape)):
+            image_id = rows.image_ids[place] if rows.image_ids else ""
+            yield Image(pixels, image_id or f"{stem}-{position}", rows.labels[place] if rows.labels else "")
+            position += 1
 
 
-def _csv_image(path: Path, number: int, named: dict[str, str], row: list[str], pixel_columns: list[int]) -> Image:
-    try:
-        pixels = np.array([int(row[column]) for column in pixel_columns])
-    except (ValueError, IndexError) as error:
-        raise DataSetUnavailable(
-            f"{path}, row {number}: every pixel must be an integer from 0 to 255 ({error})."
-        ) from error
-    if pixels.min() < 0 or pixels.max() >= PIXEL_LEVELS:
-        raise DataSetUnavailable(f"{path}, row {number}: every pixel must be an integer from 0 to 255.")
-    identity = named.get("image_id") or f"{path.name.partition('.')[0]}-{number - 1}"
-    return Image(pixels.astype(np.uint8).reshape(_shape_of(len(pixels))), identity, named.get("label", ""))
-
-
-def _shape_of(pixel_count: int) -> tuple[int, int, int]:
-    """Guess an image's shape from its size: square, gray or RGB; else one row, which a CSV request does not mind."""
-    for channels in (1, RGB_CHANNELS):
-        side = math.isqrt(pixel_count // channels)
-        if side * side * channels == pixel_count:
-            return side, side, channels
-    return 1, pixel_count, 1
-
-
-def _folder_images(folder: Path) -> Iterator[Image]:
+def _folder_images(folder: Path, size: Size | None, channels: int | None) -> Iterator[Image]:
     """Read pictures in the order of their names; the folder right above a picture, where there is one, is its label."""
-    paths = _pictures(folder)
-    if not paths:
-        raise DataSetUnavailable(f"The folder {folder} holds no .png or .jpg files; name one that does.")
-    for path in paths:
+    for path in find_pictures(folder):
         inside = path.relative_to(folder)
-        yield _picture(path, inside.as_posix(), inside.parent.name)
+        yield Image(read_picture(path, size=size, channels=channels), inside.as_posix(), inside.parent.name)
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS)
-
-
-def _picture(path: Path, image_id: str, label: str) -> Image:
-    from PIL import Image as Picture
-    from PIL import UnidentifiedImageError
-
-    try:
-        with Picture.open(path) as picture:
-            gray = picture.mode in GRAY_MODES
-            if picture.mode.startswith("I"):  # 16 bits a pixel
-                pixels = (np.asarray(picture).astype(np.int64) >> 8).clip(0, PIXEL_LEVELS - 1).astype(np.uint8)
-            else:
-                pixels = np.asarray(picture.convert("L" if gray else "RGB"), np.uint8)
-    except (OSError, UnidentifiedImageError, Picture.DecompressionBombError) as error:
-        raise DataSetUnavailable(f"{path} is no picture that can be read: {error}.") from error
-    return Image(pixels[..., np.newaxis] if gray else pixels, image_id, label)
+def _stem(path: Path) -> str:
+    return path.name.partition(".")[0]
 
 
 def _shape(pixels: npt.NDArray[np.uint8]) -> str:

@@ -12,7 +12,7 @@ from handoff.image_files.pixels import MAX_SIDE, RGB_CHANNELS
 _SIDES = re.compile(r"[1-9][0-9]{0,5}(?:x[1-9][0-9]{0,5})+", re.ASCII)
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg] # older releases take no argument
     """Height and width of pictures, as in `28x28`."""
 
     name = "HxW"
@@ -32,7 +32,7 @@ class Size(click.ParamType):
         return sides[0], sides[1]
 
 
-class Shape(click.ParamType):
+class Shape(click.ParamType):  # type: ignore[type-arg] # older releases take no argument
     """Height, width and channels of images, as in `28x28` (gray) or `32x32x3`."""
 
     name = "HxW[xC]"
@@ -59,4 +59,5 @@ class Shape(click.ParamType):
 
 
 def _sides(text: str) -> tuple[int, ...]:
+    text = text.strip().lower()
     return tuple(map(int, text.split("x"))) if _SIDES.fullmatch(text) else ()

@@ -157,7 +157,7 @@ def test_images_are_read_one_after_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("x.pdf", b"%PDF", "no idx, .csv, .npy, .png or .jpg file"),
+        ("x.pdf", b"%PDF", "no idx, .csv, .npy, .npz, .png or .jpg file"),
         ("x.csv", b"", "no header with columns pixel_0"),
         ("x.csv", b"a,b\n1,2\n", "no header with columns pixel_0"),
         ("x.csv", b"pixel0\n256\n", "row 1: every pixel must be an integer from 0 to 255"),

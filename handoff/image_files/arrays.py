@@ -1,0 +1,153 @@
+"""Arrays in files: idx, npy and npz, never with pickled objects."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from handoff.contracts.errors import DataSetUnavailable
+from handoff.contracts.idx import decode_idx
+
+# Five million images of 28x28: room for every published IDX file, none for a decompression bomb.
+MAX_UNPACKED_BYTES = 4 << 30
+
+Part = Literal["train", "test"]
+"""Which images are wanted of a file that holds both."""
+
+_WHOLE = (("images", "labels"), ("x", "y"), ("data", "labels"), ("data", "target"))
+_TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"))
+_TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
+_LABEL_NAMES = "label_names"
+
+# All that zipfile, its decompressors and numpy raise for files that others broke.
+_BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What an npz file holds of one part.
+
+    Shapes: images as stored, labels of as many, both unchecked
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[Any] | None = None
+    label_names: NDArray[Any] | None = None
+    """By id, where the file names them."""
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read an IDX file, compressed or not.
+
+    Raises: DataSetUnavailable
+    """
+    try:
+        return decode_idx(path.read_bytes(), name=str(path), max_bytes=MAX_UNPACKED_BYTES)
+    except OSError as error:
+        raise DataSetUnavailable(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """Open an npy file as an array that is read from disk where it is looked at.
+
+    Raises: DataSetUnavailable
+    """
+    try:
+        array: NDArray[Any] = npy_format.open_memmap(path, mode="r")
+    except (*_BROKEN, OverflowError) as error:
+        raise DataSetUnavailable(f"{path} is no .npy file of plain numbers: {_reason(error)}.") from error
+    return array
+
+
+def read_npz(path: Path, *, part: Part = "train") -> Archive:
+    """Read the images and labels of an npz file: its only ones, or those of `part` where it holds two.
+
+    Known names: images and labels, x and y, x_train and y_train, x_test and y_test, train_images and train_labels,
+    test_images and test_labels; label_names beside them.
+
+    Raises: DataSetUnavailable: no npz file, none of these names, an array too large, or pickled objects
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.removesuffix(".npy") for name in archive.namelist()}
+            images, labels = _choose(names, part, path)
+            return Archive(
+                _read_member(archive, images, path),
+                _read_member(archive, labels, path) if labels in names else None,
+                _read_member(archive, _LABEL_NAMES, path) if _LABEL_NAMES in names else None,
+            )
+    except _BROKEN as error:
+        raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {_reason(error)}.") from error
+
+
+def holds_both_parts(path: Path) -> bool:
+    """Whether an npz file brings test images beside those to train on.
+
+    Raises: DataSetUnavailable
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.removesuffix(".npy") for name in archive.namelist()}
+    except _BROKEN as error:
+        raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {_reason(error)}.") from error
+    return all(any(images in names for images, _ in part) for part in (_TRAIN, _TEST))
+
+
+def count_npz_images(path: Path, *, part: Part = "train") -> int:
+    """Say how many images `read_npz` will find, from the header of their array.
+
+    Raises: DataSetUnavailable
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.removesuffix(".npy") for name in archive.namelist()}
+            with archive.open(f"{_choose(names, part, path)[0]}.npy") as member:
+                return next(iter(_read_header(member)[0]), 0)
+    except _BROKEN as error:
+        raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {_reason(error)}.") from error
+
+
+def _choose(names: Collection[str], part: Part, path: Path) -> tuple[str, str]:
+    wanted = (*_TEST, *_WHOLE, *_TRAIN) if part == "test" else (*_WHOLE, *_TRAIN, *_TEST)
+    for images, labels in wanted:
+        if images in names:
+            return images, labels
+    raise DataSetUnavailable(
+        f"{path} holds no images: none of its arrays ({', '.join(sorted(names)[:8]) or 'it has none'}) is called"
+        f" {', '.join(dict.fromkeys(images for images, _ in wanted))}."
+    )
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as member:
+        shape, dtype = _read_header(member)
+    if math.prod(shape) * dtype.itemsize > MAX_UNPACKED_BYTES:
+        raise DataSetUnavailable(
+            f"{name} in {path} is over {MAX_UNPACKED_BYTES} bytes, the most that is unpacked into memory;"
+            " save the array as .npy, which is read from disk."
+        )
+    with archive.open(f"{name}.npy") as member:
+        return npy_format.read_array(member, allow_pickle=False)
+
+
+def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = npy_format.read_magic(member)
+    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, _, dtype = read(member)
+    if any(side < 0 for side in shape):
+        raise ValueError(f"its header announces the shape {shape}")
+    return shape, dtype
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, on one line and without a full stop."""
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

@@ -1,0 +1,42 @@
+"""Which kind of file or folder a path names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from handoff.contracts.errors import DataSetUnavailable
+
+PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg"})
+
+Kind = Literal["idx", "npy", "npz", "csv", "picture", "folder"]
+
+
+def kind_of(path: Path) -> Kind:
+    """Tell files apart by their names, gzip-compressed or not.
+
+    Raises: DataSetUnavailable: nothing there, or a file of no known kind
+    """
+    if path.is_dir():
+        return "folder"
+    if not path.exists():
+        raise DataSetUnavailable(
+            f"There is no file or folder {path}; name images as idx, CSV, npy or npz, or a folder of them."
+        )
+    kind = _kind_of_file(path)
+    if kind is None:
+        raise DataSetUnavailable(f"{path} is no idx, .csv, .npy, .npz, .png or .jpg file; convert it, or name another.")
+    return kind
+
+
+def _kind_of_file(path: Path) -> Kind | None:
+    ending, name = path.suffix.lower(), path.name.lower().removesuffix(".gz")
+    if ending == ".npy":
+        return "npy"
+    if ending == ".npz":
+        return "npz"
+    if name.endswith((".csv", ".txt")):
+        return "csv"
+    if "idx" in name or name.endswith("ubyte"):
+        return "idx"
+    return "picture" if ending in PICTURE_ENDINGS else None
