@@ -150,7 +150,7 @@ def _draw_pair(axes: Axes, epochs: list[int], trained: list[float], held_back: l
     axes.plot(epochs, trained, marker=".", color=BLUE, label="training (augmented)")
     axes.plot(epochs, held_back, marker="x", color=ORANGE, linestyle="--", label="validation")
     axes.set(xlabel="epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     axes.legend()
 
