@@ -27,10 +27,15 @@ def as_images(array: NDArray[Any], *, name: str, shape: ImageShape | None = None
     Shapes: (N, H, W), (N, H, W, C), or (N, H*W*C) where `shape` is given -> (N, H, W, C)
     Raises: DataSetUnavailable: another number of axes, or elements that are no pixels
     """
-    if array.ndim == 2 and shape is not None and array.shape[1] == math.prod(shape):  # noqa: PLR2004 - flat rows
+    if array.ndim == 2 and shape is not None:  # noqa: PLR2004 - flat rows
+        if array.shape[1] != math.prod(shape):
+            said = "x".join(map(str, shape))
+            raise DataSetUnavailable(
+                f"{name} holds rows of {array.shape[1]} numbers, images of {said} need {math.prod(shape)}."
+            )
         array = array.reshape(-1, *shape)
     if array.ndim not in {3, 4}:
-        hint = " (flat rows need their --shape)" if array.ndim == 2 else ""  # noqa: PLR2004
+        hint = "; flat rows need their --shape HxWxC" if array.ndim == 2 else ""  # noqa: PLR2004
         raise DataSetUnavailable(
             f"{name} must hold images, (N, H, W) or (N, H, W, C); its shape is {array.shape}{hint}."
         )
