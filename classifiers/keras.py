@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
 import keras
 import numpy as np
 
 from classifiers.protocol import Images, Probabilities
 from handoff.artifacts import Artifact
 from handoff.contracts.errors import ArtifactInvalid
+
+# Characters of a reason that still make a sentence.
+_LONGEST_REASON: Final = 300
 
 
 def load(artifact: Artifact, *, threads: int) -> list[KerasClassifier]:
@@ -20,7 +26,7 @@ def load(artifact: Artifact, *, threads: int) -> list[KerasClassifier]:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError) as error:
-        raise ArtifactInvalid(f"Keras cannot load {path} ({' '.join(str(error).split())}).") from error
+        raise ArtifactInvalid(_explain(path, str(error))) from error
     return [KerasClassifier(model, image_shape=artifact.manifest.input_shape)]
 
 
@@ -39,3 +45,14 @@ class KerasClassifier:
         """Let the backend trace and compile for each size."""
         for size in sizes:
             self.classify(np.zeros((size, *self._image_shape), np.uint8))
+
+
+def _explain(path: Path, said: str) -> str:
+    """Keras' complaint as one sentence; about a layer that it cannot build it writes pages, the reason at their end."""
+    if "Lambda" in said.replace(str(path), ""):
+        return (
+            f"{path} holds a Lambda layer, which is code of its own and is never run here (Keras' safe mode);"
+            " train the model again with Keras' own layers."
+        )
+    reason = " ".join(said.rpartition("Exception encountered: ")[2].split())
+    return f"Keras cannot load {path} ({reason.rstrip('.')[:_LONGEST_REASON]}); train the model again."
