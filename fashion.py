@@ -35,6 +35,7 @@ PROGRAMS = {
     "status": Program("handoff.operations", "Show how much waits on each subscription.", "status_command"),
     "config": Program("handoff.operations", "Show every setting and where it comes from.", "config_command"),
     "train": Program("ml_model_development.code.build_model", "Train a model and write its artifact."),
+    "evaluate": Program("ml_model_development.code.evaluate_model", "Evaluate a model on labelled images."),
 }
 
 
