@@ -1,0 +1,64 @@
+"""Many images through a model's classifiers, with progress."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+
+from classifiers.protocol import Classifier, Images, Probabilities
+from handoff.contracts.errors import ArtifactInvalid
+from handoff.progress import Progress
+
+# Runtimes gain little from more, and progress moves in steps of so many.
+_MICRO_BATCH_IMAGES: Final = 256
+
+
+def warm_up(classifiers: Sequence[Classifier], image_count: int) -> None:
+    """Let each runtime plan for the sizes that so many images are cut into."""
+    full, rest = divmod(image_count, _MICRO_BATCH_IMAGES)
+    sizes = [size for size in (_MICRO_BATCH_IMAGES if full else 0, rest) if size]
+    for classifier in classifiers:
+        classifier.warm_up(sizes)
+
+
+def classify_all(classifiers: Sequence[Classifier], images: Images, *, label_count: int) -> Probabilities:
+    """Classify images in their order; each classifier takes micro-batches as it gets done with others.
+
+    Shapes: uint8 (N, H, W, C) -> float32 (N, label_count)
+    Raises: ArtifactInvalid: the model answers with something else than probabilities of its labels
+    """
+    free: queue.SimpleQueue[Classifier] = queue.SimpleQueue()
+    for classifier in classifiers:
+        free.put(classifier)
+
+    def classify(start: int) -> Probabilities:
+        classifier = free.get()
+        try:
+            return classifier.classify(images[start : start + _MICRO_BATCH_IMAGES])
+        finally:
+            free.put(classifier)
+
+    parts = []
+    with (
+        ThreadPoolExecutor(len(classifiers)) as pool,
+        Progress("classify", total=len(images), unit="images") as progress,
+    ):
+        for part in pool.map(classify, range(0, len(images), _MICRO_BATCH_IMAGES)):
+            parts.append(part)
+            progress.advance(len(part))
+    return _checked(np.concatenate(parts), (len(images), label_count))
+
+
+def _checked(probabilities: Probabilities, shape: tuple[int, int]) -> Probabilities:
+    if probabilities.shape != shape:
+        raise ArtifactInvalid(
+            f"The model answered {probabilities.shape} where its manifest promises {shape}, images by labels;"
+            " train the model again."
+        )
+    if not np.isfinite(probabilities).all():
+        raise ArtifactInvalid("The model answered with values that are no probabilities; train the model again.")
+    return probabilities
