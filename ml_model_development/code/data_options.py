@@ -170,7 +170,7 @@ def _read(
     found = read_labelled(
         images,
         labels,
-        known_labels=train and train.labels,
+        known_labels=train.labels if train else None,
         part=part,
         label_names=options.label_names,
         label_column=options.label_column,
