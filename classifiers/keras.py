@@ -9,33 +9,32 @@ import keras
 import numpy as np
 
 from classifiers.protocol import Images, Probabilities
-from handoff.artifacts import Artifact
 from handoff.contracts.errors import ArtifactInvalid
 
 # Characters of a reason that still make a sentence.
 _LONGEST_REASON: Final = 300
 
 
-def load(artifact: Artifact, *, threads: int) -> list[KerasClassifier]:
-    """Load `model.keras` in safe mode: no code from the file is run.
+def load(path: Path, *, threads: int) -> list[KerasClassifier]:
+    """Load a `.keras` file in safe mode: no code from the file is run.
 
     Raises: ArtifactInvalid: Keras cannot load the file
     """
     del threads  # Keras' models are for one thread; their backends use the cores themselves
-    path = artifact.path / "model.keras"
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError) as error:
         raise ArtifactInvalid(_explain(path, str(error))) from error
-    return [KerasClassifier(model, image_shape=artifact.manifest.input_shape)]
+    return [KerasClassifier(model)]
 
 
 class KerasClassifier:
     """The trained model, run through `predict_on_batch`, which does not leak as `predict` in a loop does."""
 
-    def __init__(self, model: keras.Model, *, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, model: keras.Model) -> None:
+        self.image_shape = tuple(model.input_shape[1:])
+        self.label_count = int(model.output_shape[1])
         self._model = model
-        self._image_shape = image_shape
 
     def classify(self, images: Images) -> Probabilities:
         """Classify images in one run of the model."""
@@ -44,7 +43,7 @@ class KerasClassifier:
     def warm_up(self, sizes: list[int]) -> None:
         """Let the backend trace and compile for each size."""
         for size in sizes:
-            self.classify(np.zeros((size, *self._image_shape), np.uint8))
+            self.classify(np.zeros((size, *self.image_shape), np.uint8))
 
 
 def _explain(path: Path, said: str) -> str:

@@ -3,25 +3,79 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol, cast
 
 from classifiers.protocol import Classifier
 from handoff.artifacts import Artifact
-from handoff.contracts.errors import MissingPackage
+from handoff.contracts.errors import ArtifactInvalid, MissingPackage
 
 RUNTIMES = {
+    "openvino": "classifiers.openvino",
     "onnx": "classifiers.onnx",
     "keras": "classifiers.keras",
 }
+# What `auto` stands for: the first of these that can be imported here.
+PREFERRED = ("openvino", "onnx")
+REFERENCE_NAME = "model.keras"
 
 
-def load_classifiers(artifact: Artifact, *, runtime: str, threads: int) -> list[Classifier]:
+class _Loaded(Classifier, Protocol):
+    """What a runtime's module loads: a classifier that says what it takes and gives."""
+
+    image_shape: tuple[int, ...]
+    label_count: int
+
+
+def load_classifiers(artifact: Artifact, *, runtime: str = "auto", threads: int = 1) -> list[Classifier]:
     """Load an artifact's model into a runtime that may use `threads` cores; one classifier an inference thread.
+
+    Raises: ArtifactInvalid: the runtime cannot load it, or it is not the model that the manifest describes;
+            MissingPackage: the runtime is not installed
+    """
+    path = artifact.path / REFERENCE_NAME if runtime == "keras" else artifact.graph_path
+    manifest = artifact.manifest
+    if path.name not in manifest.files:
+        raise ArtifactInvalid(
+            f"The manifest in {artifact.path} gives no digest for {path.name}; train the model again."
+        )
+    loaded = _load(path, runtime=runtime, threads=threads)
+    found, promised = (loaded[0].image_shape, loaded[0].label_count), (manifest.input_shape, len(manifest.labels))
+    if found != promised:
+        raise ArtifactInvalid(
+            f"{path} takes images of {found[0]} and tells {found[1]} labels apart, its manifest says {promised[0]} and"
+            f" {promised[1]}; train the model again."
+        )
+    return list(loaded)
+
+
+def load_model(path: Path, *, runtime: str = "auto", threads: int = 1) -> list[Classifier]:
+    """Load one file, whatever its manifest says: an inference graph, or for `keras` a `.keras` file.
 
     Raises: ArtifactInvalid: the runtime cannot load it; MissingPackage: the runtime is not installed
     """
+    return list(_load(path, runtime=runtime, threads=threads))
+
+
+def choose_runtime() -> str:
+    """The name of the fastest runtime that can be imported; the last one's where none can."""
+    for name in PREFERRED[:-1]:
+        try:
+            _import_runtime(name)
+        except MissingPackage:
+            continue
+        return name
+    return PREFERRED[-1]
+
+
+def _load(path: Path, *, runtime: str, threads: int) -> list[_Loaded]:
+    module = _import_runtime(choose_runtime() if runtime == "auto" else runtime)
+    return cast("list[_Loaded]", module.load(path, threads=threads))
+
+
+def _import_runtime(name: str) -> ModuleType:
     try:
-        module = import_module(RUNTIMES[runtime])
-    except ModuleNotFoundError as error:
-        raise MissingPackage(error.name or "?", needed_for=f"the runtime {runtime!r}") from error
-    return cast("list[Classifier]", module.load(artifact, threads=threads))
+        return import_module(RUNTIMES[name])
+    except ImportError as error:  # not installed, or not for this processor or system
+        raise MissingPackage(error.name or "?", needed_for=f"the runtime {name!r}") from error

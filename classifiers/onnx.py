@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotSupported
 
 from classifiers.protocol import Images, Probabilities
-from handoff.artifacts import Artifact
 from handoff.contracts.errors import ArtifactInvalid
 
 
-def load(artifact: Artifact, *, threads: int) -> list[OnnxClassifier]:
-    """Load the artifact's inference graph once, to be run by `threads` threads, each on one core.
+def load(path: Path, *, threads: int) -> list[OnnxClassifier]:
+    """Load an inference graph once, to be run by `threads` threads, each on one core.
 
     Two threads that each classify a micro-batch of their own waste less than one micro-batch cut in two: neither waits
     for the other when a third thread takes its core (docs/decisions/0004-inference-threads.md).
@@ -25,21 +26,23 @@ def load(artifact: Artifact, *, threads: int) -> list[OnnxClassifier]:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(artifact.graph_path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except (Fail, InvalidGraph, InvalidProtobuf, NotSupported) as error:
         raise ArtifactInvalid(
-            f"ONNX Runtime cannot run {artifact.graph_path} ({' '.join(str(error).split())}); train the model again."
+            f"ONNX Runtime cannot run {path} ({' '.join(str(error).split())}); train the model again."
         ) from error
-    return [OnnxClassifier(session, image_shape=artifact.manifest.input_shape) for _ in range(threads)]
+    return [OnnxClassifier(session) for _ in range(threads)]
 
 
 class OnnxClassifier:
     """The exported graph; preprocessing is part of it."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, *, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        (images,), (probabilities,) = session.get_inputs(), session.get_outputs()
+        self.image_shape = tuple(images.shape[1:])
+        self.label_count = int(probabilities.shape[1])
         self._session = session
-        self._image_shape = image_shape
-        self._input_name = session.get_inputs()[0].name
+        self._input_name = images.name
 
     def classify(self, images: Images) -> Probabilities:
         """Classify images in one run of the graph."""
@@ -49,4 +52,4 @@ class OnnxClassifier:
     def warm_up(self, sizes: list[int]) -> None:
         """Let the runtime plan and allocate for each size."""
         for size in sizes:
-            self.classify(np.zeros((size, *self._image_shape), np.uint8))
+            self.classify(np.zeros((size, *self.image_shape), np.uint8))

@@ -30,7 +30,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What one worker runs and how much it holds at a time."""
 
     model: str = "ml_model_development/artifacts/1"
-    runtime: Literal["onnx", "keras"] = "onnx"
+    runtime: Literal["auto", "openvino", "onnx", "keras"] = "auto"
     threads: int = 0
     transfer_threads: int = 4
     micro_batch_images: int = 128

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 @click.command("worker", cls=Command, context_settings={"show_default": True})
 @settings_options
 @click.option("--model", metavar="DIR", help="Folder of the model artifact to serve.")
-@click.option("--runtime", metavar="NAME", help="Classifier runtime: onnx or keras.")
+@click.option("--runtime", metavar="NAME", help="Classifier runtime: auto, openvino, onnx or keras.")
 @click.option("--threads", type=int, help="Inference threads a worker [default: cores / workers].")
 @click.option("--workers", "worker_count", type=click.IntRange(1), default=1, help="Workers to keep running.")
 @click.option("--name", help="This worker's name in responses and logs [default: host and process id].")
