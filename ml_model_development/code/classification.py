@@ -25,11 +25,11 @@ def warm_up(classifiers: Sequence[Classifier], image_count: int) -> None:
         classifier.warm_up(sizes)
 
 
-def classify_all(classifiers: Sequence[Classifier], images: Images, *, label_count: int) -> Probabilities:
+def classify_all(classifiers: Sequence[Classifier], images: Images) -> Probabilities:
     """Classify images in their order; each classifier takes micro-batches as it gets done with others.
 
-    Shapes: uint8 (N, H, W, C) -> float32 (N, label_count)
-    Raises: ArtifactInvalid: the model answers with something else than probabilities of its labels
+    Shapes: uint8 (N, H, W, C), at least one -> float32 (N, K)
+    Raises: ArtifactInvalid: the model answers with values that are no probabilities
     """
     free: queue.SimpleQueue[Classifier] = queue.SimpleQueue()
     for classifier in classifiers:
@@ -50,15 +50,7 @@ def classify_all(classifiers: Sequence[Classifier], images: Images, *, label_cou
         for part in pool.map(classify, range(0, len(images), _MICRO_BATCH_IMAGES)):
             parts.append(part)
             progress.advance(len(part))
-    return _checked(np.concatenate(parts), (len(images), label_count))
-
-
-def _checked(probabilities: Probabilities, shape: tuple[int, int]) -> Probabilities:
-    if probabilities.shape != shape:
-        raise ArtifactInvalid(
-            f"The model answered {probabilities.shape} where its manifest promises {shape}, images by labels;"
-            " train the model again."
-        )
+    probabilities = np.concatenate(parts)
     if not np.isfinite(probabilities).all():
         raise ArtifactInvalid("The model answered with values that are no probabilities; train the model again.")
     return probabilities

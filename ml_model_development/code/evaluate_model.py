@@ -19,7 +19,7 @@ if __package__ in {None, ""}:  # run as a script: the packages lie beside this f
 import click
 import msgspec
 
-from classifiers.loading import RUNTIMES, choose_runtime, load_classifiers
+from classifiers.loading import REFERENCE_NAME, RUNTIMES, choose_runtime, load_classifiers
 from classifiers.protocol import Classifier
 from handoff.artifacts import Artifact, read_artifact
 from handoff.console import Command, json_option, print_json
@@ -133,10 +133,12 @@ def _choose_graph(artifact: Artifact, options: Options) -> Artifact:
     if options.graph is None:
         return artifact
     if options.runtime == WITHOUT_GRAPH:
-        raise SettingsInvalid("Keras runs model.keras, not a graph; leave out --graph, or choose another --runtime.")
-    if options.graph not in artifact.manifest.files:
-        there = ", ".join(artifact.manifest.files)
-        raise SettingsInvalid(f"{artifact.path} has no file {options.graph!r}; choose a graph among {there}.")
+        raise SettingsInvalid(
+            f"Keras runs {REFERENCE_NAME}, not a graph; leave out --graph, or choose another --runtime."
+        )
+    graphs = [name for name in artifact.manifest.files if name != REFERENCE_NAME]
+    if options.graph not in graphs:
+        raise SettingsInvalid(f"{artifact.path} has no graph {options.graph!r}; it has {', '.join(graphs)}.")
     return Artifact(artifact.path, msgspec.structs.replace(artifact.manifest, graph=options.graph))
 
 
@@ -162,7 +164,7 @@ def _evaluate(artifact: Artifact, chosen: EvaluationImages, options: Options) ->
     labels, split = artifact.manifest.labels, chosen.found.split
     warm_up(classifiers, len(split))
     started_s = time.perf_counter()
-    probabilities = classify_all(classifiers, split.images, label_count=len(labels))
+    probabilities = classify_all(classifiers, split.images)
     seconds = time.perf_counter() - started_s
     evaluation = evaluate(probabilities, split.labels, labels)
     return Outcome(

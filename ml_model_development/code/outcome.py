@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from classifiers.loading import REFERENCE_NAME
 from classifiers.protocol import Probabilities
 from handoff.artifacts import Artifact
 from handoff.contracts.errors import SettingsInvalid
@@ -39,7 +40,7 @@ class Outcome:
     def model(self) -> str:
         """The model and what ran it, for a heading."""
         manifest = self.artifact.manifest
-        run = "model.keras" if self.runtime == WITHOUT_GRAPH else manifest.graph
+        run = REFERENCE_NAME if self.runtime == WITHOUT_GRAPH else manifest.graph
         return f"{manifest.name}, version {manifest.version} ({run}, runtime {self.runtime})"
 
 
