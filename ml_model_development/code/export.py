@@ -8,16 +8,16 @@ from pathlib import Path
 import keras
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
+from classifiers.loading import load_model
 from handoff.contracts.errors import ArtifactInvalid
 
 KERAS_NAME = "model.keras"
 GRAPH_NAME = "model.onnx"
 # Float additions in another order, through five layers; ten times what was measured (1e-6).
 TOLERANCE = 1e-5
-_BATCH_SIZE = 500
+_BATCH_SIZE = 512
 
 
 def export_keras(classifier: keras.Model, path: Path) -> None:
@@ -49,17 +49,16 @@ def export_graph(classifier: keras.Model, path: Path) -> None:
     onnx.save(model, path)
 
 
-def classify_with_graph(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def classify_with_graph(path: Path, images: NDArray[np.uint8], *, runtime: str = "auto") -> NDArray[np.float32]:
     """Classify with the exported graph, as a worker does.
 
     Shapes: uint8 (N, H, W, C) -> float32 (N, K)
+    Raises: ArtifactInvalid: the runtime cannot load the graph; MissingPackage: the runtime is not installed
     """
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    parts = [
-        session.run(["probabilities"], {"images": images[start : start + _BATCH_SIZE]})[0]
-        for start in range(0, len(images), _BATCH_SIZE)
-    ]
-    return np.concatenate(parts)
+    (classifier,) = load_model(path, runtime=runtime)
+    return np.concatenate(
+        [classifier.classify(images[start : start + _BATCH_SIZE]) for start in range(0, len(images), _BATCH_SIZE)]
+    )
 
 
 def check_agreement(reference: NDArray[np.float32], graph: NDArray[np.float32]) -> float:
