@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import lzma
 import math
+import struct
 import zipfile
 import zlib
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -28,8 +30,21 @@ _TRAIN = (("x_train", "y_train"), ("train_images", "train_labels"))
 _TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
 _LABEL_NAMES = "label_names"
 
-# All that zipfile, its decompressors and numpy raise for files that others broke.
-_BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+# All that zipfile, its decompressors and numpy (whose headers are Python literals) raise for files that others broke.
+_BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,7 @@ def read_npy(path: Path) -> NDArray[Any]:
     """
     try:
         array: NDArray[Any] = npy_format.open_memmap(path, mode="r")
-    except (*_BROKEN, OverflowError) as error:
+    except _BROKEN as error:
         raise DataSetUnavailable(f"{path} is no .npy file of plain numbers: {_reason(error)}.") from error
     return array
 
@@ -71,14 +86,14 @@ def read_npy(path: Path) -> NDArray[Any]:
 def read_npz(path: Path, *, part: Part = "train") -> Archive:
     """Read the images and labels of an npz file: its only ones, or those of `part` where it holds two.
 
-    Known names: images and labels, x and y, x_train and y_train, x_test and y_test, train_images and train_labels,
-    test_images and test_labels; label_names beside them.
+    Known names: images and labels, x and y, data and labels or target; x_train and y_train, x_test and y_test,
+    train_images and train_labels, test_images and test_labels; label_names beside any of them.
 
     Raises: DataSetUnavailable: no npz file, none of these names, an array too large, or pickled objects
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {name.removesuffix(".npy") for name in archive.namelist()}
+            names = _names(archive)
             images, labels = _choose(names, part, path)
             return Archive(
                 _read_member(archive, images, path),
@@ -96,7 +111,7 @@ def holds_both_parts(path: Path) -> bool:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {name.removesuffix(".npy") for name in archive.namelist()}
+            names = _names(archive)
     except _BROKEN as error:
         raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {_reason(error)}.") from error
     return all(any(images in names for images, _ in part) for part in (_TRAIN, _TEST))
@@ -109,22 +124,27 @@ def count_npz_images(path: Path, *, part: Part = "train") -> int:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {name.removesuffix(".npy") for name in archive.namelist()}
-            with archive.open(f"{_choose(names, part, path)[0]}.npy") as member:
+            images, _ = _choose(_names(archive), part, path)
+            with archive.open(f"{images}.npy") as member:
                 return next(iter(_read_header(member)[0]), 0)
     except _BROKEN as error:
         raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {_reason(error)}.") from error
 
 
-def _choose(names: Collection[str], part: Part, path: Path) -> tuple[str, str]:
+def _names(archive: zipfile.ZipFile) -> set[str]:
+    return {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+
+
+def _choose(names: set[str], part: Part, path: Path) -> tuple[str, str]:
     wanted = (*_TEST, *_WHOLE, *_TRAIN) if part == "test" else (*_WHOLE, *_TRAIN, *_TEST)
-    for images, labels in wanted:
-        if images in names:
-            return images, labels
-    raise DataSetUnavailable(
-        f"{path} holds no images: none of its arrays ({', '.join(sorted(names)[:8]) or 'it has none'}) is called"
-        f" {', '.join(dict.fromkeys(images for images, _ in wanted))}."
-    )
+    usable = [pair for pair in wanted if pair[0] in names]
+    if not usable:
+        raise DataSetUnavailable(
+            f"{path} holds no images: none of its arrays ({', '.join(sorted(names)[:8]) or 'it has none'}) is called"
+            f" {', '.join(dict.fromkeys(images for images, _ in wanted))}."
+        )
+    images = usable[0][0]  # "data" stands with two names of labels
+    return next((pair for pair in usable if pair[0] == images and pair[1] in names), usable[0])
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:

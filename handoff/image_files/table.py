@@ -54,14 +54,17 @@ class _Header:
 
     @property
     def first(self) -> int:
+        """The first column of pixels, and so the number of those before it."""
         return min(self.pixels)
 
     @property
     def trailing(self) -> int:
+        """How many columns follow the last of pixels."""
         return len(self.names) - max(self.pixels) - 1
 
     @property
     def contiguous(self) -> bool:
+        """Whether no other column stands among those of pixels."""
         return len(self.names) == self.first + len(self.pixels) + self.trailing
 
 

@@ -72,9 +72,11 @@ class _Stack:
 
     @property
     def images(self) -> NDArray[np.uint8]:
+        """Those added so far."""
         return self._array[: self._count]
 
     def add(self, path: Path, pixels: NDArray[np.uint8]) -> None:
+        """Put a picture behind the others; `path` is what an error calls it."""
         if not self._count:
             self._first, self._array = path, self._allocate(pixels.shape)
         if pixels.shape[:2] != self._array.shape[1:3]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image as Picture
 
 from fashion_client import make_analysis_requests
 from fashion_client.get_analysis_outputs import IdleWatch, line_of
@@ -124,6 +125,15 @@ def test_images_are_sent_again_and_again(broker: Broker, store: Store, folder: P
     request("x.npy", "--labels", "y.npy", "--batch-size", "3", "--repeat", "2", "--format", format)
     sent = sorted((count, labels) for _, count, labels in published(broker, store, 4))
     assert sent == [(2, ["4", "5"])] * 2 + [(3, ["1", "2", "3"])] * 2
+
+
+def test_photos_are_resized_and_sent(broker: Broker, store: Store, folder: Path) -> None:
+    """A folder of pictures of differing sizes and colours becomes requests of one shape."""
+    for name, mode, sides in (("Bag", "RGB", (40, 30)), ("Coat", "L", (9, 50))):
+        (folder / "photos" / name).mkdir(parents=True)
+        Picture.new(mode, sides).save(folder / "photos" / name / "1.png")
+    request("photos", "--size", "28x28", "--channels", "1")
+    assert [(count, labels) for _, count, labels in published(broker, store, 1)] == [(2, ["Bag", "Coat"])]
 
 
 def test_the_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

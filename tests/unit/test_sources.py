@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from fashion_client.sources import SAMPLE_IMAGES, SAMPLE_LABELS, Image, batches, read_images
+from fashion_client.sources import SAMPLE_IMAGES, SAMPLE_LABELS, Image, batches, count_images, read_images
 from handoff.contracts.errors import DataSetUnavailable
 from handoff.contracts.idx import encode_idx
 
@@ -257,3 +257,44 @@ def test_labels_of_a_source_that_has_its_own_are_refused(tmp_path: Path, name: s
     path.mkdir() if name == "folder" else path.write_text("pixel_0\n1\n")
     with pytest.raises(DataSetUnavailable, match="--labels goes with idx and npy"):
         read_images(path, labels=tmp_path / "labels")
+
+
+def test_npz_files_are_read(tmp_path: Path) -> None:
+    """With their own labels, or with others' where they have none; of two parts the one to test with."""
+    np.savez(tmp_path / "x.npz", x_train=PIXELS[:2], y_train=[8, 8], x_test=PIXELS, y_test=[[3], [1], [2]])
+    np.savez(tmp_path / "bare.npz", images=PIXELS)
+    np.save(tmp_path / "y.npy", np.array(["Bag", "Coat", "Bag"]))
+    images = read(tmp_path / "x.npz")
+    assert [(image.image_id, image.label) for image in images] == [("x-0", "3"), ("x-1", "1"), ("x-2", "2")]
+    assert count_images(tmp_path / "x.npz") == 3
+    assert [image.label for image in read(tmp_path / "bare.npz")] == ["", "", ""]
+    assert [image.label for image in read(tmp_path / "bare.npz", tmp_path / "y.npy")] == ["Bag", "Coat", "Bag"]
+
+
+def test_images_of_differing_sizes_are_resized(tmp_path: Path) -> None:
+    """Photos, and images from arrays too; colour is made the same where that is asked for."""
+    Picture.new("RGB", (40, 30), (1, 2, 3)).save(tmp_path / "a.png")
+    Picture.new("L", (20, 50), 9).save(tmp_path / "b.png")
+    sent = list(read_images(tmp_path, size=(6, 8), channels=3))
+    assert [image.pixels.shape for image in sent] == [(6, 8, 3), (6, 8, 3)]
+    assert [image.pixels.shape for image in read_images(tmp_path, size=(6, 8))] == [(6, 8, 3), (6, 8, 1)]
+    np.save(tmp_path / "x.npy", PIXELS)
+    assert [image.pixels.shape for image in read_images(tmp_path / "x.npy", size=(2, 3))] == [(2, 3, 1)] * 3
+
+
+def test_gray_among_colour_names_its_remedy(tmp_path: Path) -> None:
+    """Images that differ in their channels alone need no other size."""
+    Picture.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    Picture.new("L", (4, 4)).save(tmp_path / "b.png")
+    with pytest.raises(DataSetUnavailable, match=r"b\.png is 4x4x1, a\.png is 4x4x3; .*\(--channels 3 makes all RGB\)"):
+        list(batches(read_images(tmp_path), size=9))
+
+
+def test_images_are_counted_without_reading_them(tmp_path: Path) -> None:
+    """Where that can be done: not in CSV files."""
+    (tmp_path / "x-idx3-ubyte").write_bytes(gzip.decompress(encode_idx(PIXELS)))
+    (tmp_path / "x.csv").write_text("pixel_0\n1\n")
+    np.save(tmp_path / "x.npy", PIXELS)
+    (tmp_path / "a.png").touch()
+    names = ("x-idx3-ubyte", "x.csv", "x.npy", "a.png", ".")
+    assert [count_images(tmp_path / name) for name in names] == [3, None, 3, 1, 1]
