@@ -30,8 +30,8 @@ _MOST_NAMED: Final = 150
 # The sheet of the most confidently wrong images: so many a row and a column, each so wide, each line so high.
 SHEET_SIDE: Final = 6
 _CELL_INCHES: Final = 2.0
-_LINE_INCHES: Final = 0.17
-_LABEL_WIDTH: Final = 24
+_LINE_INCHES: Final = 0.2
+_LABEL_WIDTH: Final = 22
 # What stands in a label is text, also a dollar sign.
 _PLAIN: Final[dict[Any, Any]] = {"text.parse_math": False}
 
@@ -104,7 +104,7 @@ def draw_reliability(evaluation: Evaluation, path: Path) -> None:
     above.plot([0, 1], [0, 1], linestyle="--", color="0.2", linewidth=1, label="as often right as it says")
     above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
     above.set_title(f"ECE {calibration.ece:.4f}, {len(calibration.bins)} bins, {evaluation.image_count:,} images")
-    above.legend(loc="upper left")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     lefts, widths = _edges(filled)
     below.bar(lefts, [found.count for found in filled], widths, align="edge", color="0.6", edgecolor="white")
     below.set(xlabel="confidence: the probability of the best label", ylabel="images", yscale="log")
@@ -142,7 +142,7 @@ def draw_most_wrong(
             figure.suptitle("No image was classified wrongly.")
         for cell, place, caption in zip(cells, places, captions, strict=False):
             _show_image(cell, images[place])
-            cell.set_title(caption, fontsize=8.5)
+            cell.set_title(caption, fontsize=10)
         _save(figure, path)
 
 

@@ -1,9 +1,9 @@
-"""Many images through a model's classifiers, with progress."""
+"""Many images through a model's classifiers."""
 
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from classifiers.protocol import Classifier, Images, Probabilities
 from handoff.contracts.errors import ArtifactInvalid
-from handoff.progress import Progress
 
 # Runtimes gain little from more, and progress moves in steps of so many.
 _MICRO_BATCH_IMAGES: Final = 256
@@ -25,8 +24,12 @@ def warm_up(classifiers: Sequence[Classifier], image_count: int) -> None:
         classifier.warm_up(sizes)
 
 
-def classify_all(classifiers: Sequence[Classifier], images: Images) -> Probabilities:
+def classify_all(
+    classifiers: Sequence[Classifier], images: Images, *, on_classified: Callable[[int], None] = lambda _count: None
+) -> Probabilities:
     """Classify images in their order; each classifier takes micro-batches as it gets done with others.
+
+    `on_classified` is told how many more are done.
 
     Shapes: uint8 (N, H, W, C), at least one -> float32 (N, K)
     Raises: ArtifactInvalid: the model answers with values that are no probabilities
@@ -43,13 +46,10 @@ def classify_all(classifiers: Sequence[Classifier], images: Images) -> Probabili
             free.put(classifier)
 
     parts = []
-    with (
-        ThreadPoolExecutor(len(classifiers)) as pool,
-        Progress("classify", total=len(images), unit="images") as progress,
-    ):
+    with ThreadPoolExecutor(len(classifiers)) as pool:
         for part in pool.map(classify, range(0, len(images), _MICRO_BATCH_IMAGES)):
             parts.append(part)
-            progress.advance(len(part))
+            on_classified(len(part))
     probabilities = np.concatenate(parts)
     if not np.isfinite(probabilities).all():
         raise ArtifactInvalid("The model answered with values that are no probabilities; train the model again.")

@@ -25,6 +25,7 @@ from handoff.artifacts import Artifact, read_artifact
 from handoff.console import Command, json_option, print_json
 from handoff.contracts.errors import SettingsInvalid
 from handoff.image_files.options import Size
+from handoff.progress import Progress
 from ml_model_development.code.build_model_utils import DATA_OPTION, REPOSITORY, quiet_import
 from ml_model_development.code.classification import classify_all, warm_up
 from ml_model_development.code.evaluation import evaluate
@@ -164,7 +165,8 @@ def _evaluate(artifact: Artifact, chosen: EvaluationImages, options: Options) ->
     labels, split = artifact.manifest.labels, chosen.found.split
     warm_up(classifiers, len(split))
     started_s = time.perf_counter()
-    probabilities = classify_all(classifiers, split.images)
+    with Progress("classify", total=len(split), unit="images") as progress:
+        probabilities = classify_all(classifiers, split.images, on_classified=progress.advance)
     seconds = time.perf_counter() - started_s
     evaluation = evaluate(probabilities, split.labels, labels)
     return Outcome(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ml_model_development.code.evaluation import Evaluation, most_confused
+from ml_model_development.code.evaluation import Evaluation, LabelQuality, most_confused
 
 # More columns do not fit a terminal; the pairs most often confused are named instead.
 _MOST_COLUMNS: Final = 16
@@ -25,11 +25,8 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
 
 def label_lines(evaluation: Evaluation) -> list[str]:
     """A table of precision, recall and F1, a row a label and one for their average."""
-    rows = [("label", "precision", "recall", "F1", "images")]
-    rows += [
-        (found.label, f"{found.precision:.4f}", f"{found.recall:.4f}", f"{found.f1:.4f}", f"{found.support:,}")
-        for found in (*evaluation.labels, evaluation.average)
-    ]
+    rows: list[tuple[str, ...]] = [("label", "precision", "recall", "F1", "images")]
+    rows += [_label_row(found) for found in (*evaluation.labels, evaluation.average)]
     width = max(len(label) for label, *_ in rows)
     return [f"{label:<{width}}" + "".join(f"{cell:>11}" for cell in cells) for label, *cells in rows]
 
@@ -50,6 +47,11 @@ def confusion_lines(evaluation: Evaluation) -> list[str]:
         f"{name:<{first}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
         for name, *cells in rows
     ]
+
+
+def _label_row(found: LabelQuality) -> tuple[str, ...]:
+    shares = (found.precision, found.recall, found.f1)
+    return (found.label, *(f"{share:.4f}" if found.support else "-" for share in shares), f"{found.support:,}")
 
 
 def _shorten(name: str) -> str:

@@ -54,7 +54,7 @@ def show(outcome: Outcome) -> None:
     for lines in (label_lines(evaluation), confusion_lines(evaluation)):
         click.echo("\n" + "\n".join(lines))
     if outcome.images.unreadable:
-        click.echo(f"\n{len(outcome.images.unreadable):,} pictures could not be read and were left out:")
+        click.echo("\nleft out, since they cannot be read:")
         click.echo("\n".join(_unreadable_lines(outcome)))
 
 
@@ -115,4 +115,4 @@ def report_outcome(folder: Path, outcome: Outcome) -> Path:
 
 
 def _unreadable_lines(outcome: Outcome) -> list[str]:
-    return [f"{found.path}: {found.reason}" for found in outcome.images.unreadable]
+    return [f"{found.path} {found.reason}" for found in outcome.images.unreadable]

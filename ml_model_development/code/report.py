@@ -144,8 +144,9 @@ def _label_table(evaluation: Evaluation) -> str:
 
 
 def _label_row(quality: LabelQuality) -> str:
-    numbers = (percent(quality.precision), percent(quality.recall), percent(quality.f1), f"{quality.support:,}")
-    cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
+    shares = (quality.precision, quality.recall, quality.f1)
+    numbers = [percent(share) if quality.support else "–" for share in shares]  # noqa: RUF001 - a dash: not known
+    cells = "".join(f'<td class="number">{number}</td>' for number in (*numbers, f"{quality.support:,}"))
     return f'<tr><th scope="row">{escape(quality.label)}</th>{cells}{bar_cell(quality.f1)}</tr>\n'
 
 

@@ -358,10 +358,12 @@ def test_classifiers_share_the_images_and_their_order_stays() -> None:
     classifiers = [Brightness(), Brightness()]
     images = np.random.default_rng(1).integers(0, 256, (700, 1, 1, 1), dtype=np.uint8)
     warm_up(classifiers, 700)
-    found = classify_all(classifiers, images)
+    told: list[int] = []
+    found = classify_all(classifiers, images, on_classified=told.append)
     assert (found[:, 1] == images[:, 0, 0, 0].astype(np.float32) / 255).all()
     assert sorted(classifiers[0].sizes + classifiers[1].sizes) == [188, 256, 256]
     assert classifiers[1].warmed == [256, 188]
+    assert told == [256, 256, 188]
 
 
 def test_answers_that_are_no_probabilities_are_refused() -> None:
