@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 if __package__ in {None, ""}:  # run as a script: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -32,7 +33,6 @@ from ml_model_development.code.evaluation import evaluate
 from ml_model_development.code.evaluation_images import EvaluationImages, read_images, read_test_split
 from ml_model_development.code.label_ids import read_label_names
 from ml_model_development.code.outcome import (
-    WITHOUT_GRAPH,
     Outcome,
     describe_outcome,
     report_outcome,
@@ -40,6 +40,9 @@ from ml_model_development.code.outcome import (
     write_predictions,
 )
 from ml_model_development.code.reproduction import compare
+
+# It runs what was trained, not a graph made from it.
+_REFERENCE_RUNTIME: Final = "keras"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +136,7 @@ def find_artifact(name: str) -> Path:
 def _choose_graph(artifact: Artifact, options: Options) -> Artifact:
     if options.graph is None:
         return artifact
-    if options.runtime == WITHOUT_GRAPH:
+    if options.runtime == _REFERENCE_RUNTIME:
         raise SettingsInvalid(
             f"Keras runs {REFERENCE_NAME}, not a graph; leave out --graph, or choose another --runtime."
         )
@@ -169,14 +172,16 @@ def _evaluate(artifact: Artifact, chosen: EvaluationImages, options: Options) ->
         probabilities = classify_all(classifiers, split.images, on_classified=progress.advance)
     seconds = time.perf_counter() - started_s
     evaluation = evaluate(probabilities, split.labels, labels)
+    file = REFERENCE_NAME if runtime == _REFERENCE_RUNTIME else artifact.manifest.graph
     return Outcome(
         artifact=artifact,
+        file=file,
         runtime=runtime,
         images=chosen.found,
         probabilities=probabilities,
         seconds=seconds,
         evaluation=evaluation,
-        reproduction=compare(artifact.path, evaluation, split, usual=chosen.published),
+        reproduction=compare(artifact.path, evaluation, split, file=file, usual=chosen.published),
     )
 
 

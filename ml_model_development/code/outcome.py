@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from classifiers.loading import REFERENCE_NAME
 from classifiers.protocol import Probabilities
 from handoff.artifacts import Artifact
 from handoff.contracts.errors import SettingsInvalid
@@ -20,15 +19,14 @@ from ml_model_development.code.labelled_images import LabelledImages
 from ml_model_development.code.past_training import read_past_training
 from ml_model_development.code.reproduction import Reproduction
 
-# It runs what was trained, not a graph made from it.
-WITHOUT_GRAPH: Final = "keras"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What was evaluated, how, and what came of it."""
 
     artifact: Artifact
+    file: str
+    """Which of the artifact's models was run."""
     runtime: str
     images: LabelledImages
     probabilities: Probabilities
@@ -40,8 +38,7 @@ class Outcome:
     def model(self) -> str:
         """The model and what ran it, for a heading."""
         manifest = self.artifact.manifest
-        run = REFERENCE_NAME if self.runtime == WITHOUT_GRAPH else manifest.graph
-        return f"{manifest.name}, version {manifest.version} ({run}, runtime {self.runtime})"
+        return f"{manifest.name}, version {manifest.version} ({self.file}, runtime {self.runtime})"
 
 
 def show(outcome: Outcome) -> None:
@@ -65,7 +62,7 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
         "model": manifest.name,
         "version": manifest.version,
         "runtime": outcome.runtime,
-        "graph": None if outcome.runtime == WITHOUT_GRAPH else manifest.graph,
+        "file": outcome.file,
         "source": outcome.images.source,
         "unreadable": _unreadable_lines(outcome),
         "reproduced": outcome.reproduction.reproduced if outcome.reproduction else None,
@@ -109,7 +106,7 @@ def report_outcome(folder: Path, outcome: Outcome) -> Path:
         probabilities=outcome.probabilities,
         history=read_past_training(outcome.artifact.path),
         tables={"Model": describe_model(manifest), "Evaluation": evaluated},
-        unreadable=_unreadable_lines(outcome),
+        notes=[f"Left out: {line}" for line in _unreadable_lines(outcome)],
     )
     return write_report(folder, report)
 

@@ -58,8 +58,8 @@ class Report:
     """Further tables by title: what each row is called and what it says, such as speed and size."""
     balance: Mapping[str, int] = field(default_factory=dict)
     """How many images of each label it was trained on, where known."""
-    unreadable: Sequence[str] = ()
-    """Images that were left out, each with the reason."""
+    notes: Sequence[str] = ()
+    """What there is to know of the images, a line each, such as those that were left out."""
 
 
 def write_report(folder: Path, report: Report) -> Path:
@@ -110,9 +110,7 @@ def _fill_page(folder: Path, report: Report) -> str:
         _reliability(folder, evaluation),
         _most_wrong(folder),
         section("Training images of each label", _balance_table(report.balance)) if report.balance else "",
-        section(f"Images left out: {len(report.unreadable):,}", lines_list(report.unreadable))
-        if report.unreadable
-        else "",
+        section("About the images", lines_list(report.notes)) if report.notes else "",
     ]
     return PAGE.substitute(title=escape(report.title), style=STYLE, body="\n".join(filter(None, sections)))
 

@@ -22,7 +22,7 @@ class Reproduction:
     """What `metrics.json` states of the same images, beside what was found."""
 
     reproduced: bool
-    """Whether as many images of each label were given each label: the confusion matrices are equal."""
+    """Whether as many images of each label were given each label; as many right, where no more is stated."""
     sentence: str
 
 
@@ -34,26 +34,39 @@ def digest_split(split: Split) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def compare(folder: Path, evaluation: Evaluation, split: Split, *, usual: bool) -> Reproduction | None:
+def compare(folder: Path, evaluation: Evaluation, split: Split, *, file: str, usual: bool) -> Reproduction | None:
     """Hold an evaluation to the artifact's own figures; None where they are about other images, or not there.
 
+    `file` is which of the artifact's models was run: of those that are not served it states the accuracy alone.
     `usual` tells that the images are those on which an artifact is tested that does not say which they were.
     """
     stated = _read_metrics(folder / METRICS_NAME)
     if not (stated[TEST_DIGEST] == digest_split(split) if TEST_DIGEST in stated else usual):
         return None
-    confusion, accuracy = stated.get("confusion"), stated.get("accuracy")
+    figures = _figures_of(stated, file)
+    accuracy = figures.get("accuracy")
     if not isinstance(accuracy, float | int):
         return None
-    if confusion == evaluation.confusion.tolist():
+    if figures.get("confusion") == evaluation.confusion.tolist():
         return Reproduction(reproduced=True, sentence=f"{METRICS_NAME} is reproduced to the image.")
     count, found = evaluation.image_count, evaluation.right_count
     right = round(accuracy * count)
+    if right == found and "confusion" not in figures:
+        return Reproduction(reproduced=True, sentence=f"{METRICS_NAME} states as many right of {file}.")
     if right == found:
         said = "as many right, but not in the same labels"
     else:
         said = f"{right:,} of {count:,} right, {abs(right - found):,} {'more' if right > found else 'fewer'} than here"
     return Reproduction(reproduced=False, sentence=f"{METRICS_NAME} states {said}.")
+
+
+def _figures_of(stated: Mapping[str, Any], file: str) -> Mapping[str, Any]:
+    """The figures of one model; an artifact that names no graph speaks of all its models at once."""
+    if stated.get("graph", file) == file:
+        return stated
+    graphs = stated.get("graphs")
+    figures = graphs.get(file) if isinstance(graphs, dict) else None
+    return figures if isinstance(figures, dict) else {}
 
 
 def _read_metrics(path: Path) -> Mapping[str, Any]:

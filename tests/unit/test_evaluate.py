@@ -125,7 +125,7 @@ def test_figures_are_told_to_people_and_programs(artifact: Path, data: tuple[str
     assert (figures["accuracy"], figures["images"]) == (0.75, 4)
     assert figures["confusion"] == [[2, 0], [1, 1]]
     assert (figures["model"], figures["version"], figures["runtime"]) == ("brightness", "1", "onnx")
-    assert (figures["graph"], figures["unreadable"], figures["reproduced"]) == ("model.onnx", [], None)
+    assert (figures["file"], figures["unreadable"], figures["reproduced"]) == ("model.onnx", [], None)
     assert "75.00 % (3 of 4) right, 95 % interval 30.06 to 95.44 %" in result.stdout
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["dark", "0.6667", "1.0000", "0.8000", "2"] in lines
@@ -137,7 +137,7 @@ def test_figures_are_told_to_people_and_programs(artifact: Path, data: tuple[str
 def test_another_graph_of_the_artifact_can_be_chosen(artifact: Path, data: tuple[str, ...]) -> None:
     """It is run instead of the one that is served; a name that is not there is refused with those that are."""
     figures = figures_of(run(artifact, *data, "--graph", "other.onnx", "--json"))
-    assert figures["graph"] == "other.onnx"
+    assert figures["file"] == "other.onnx"
     assert figures["confusion"] == [[0, 2], [1, 1]]
     refused = run(artifact, *data, "--graph", "model.int8.onnx")
     assert refused.exit_code == ExitCode.SETTINGS_INVALID
@@ -190,9 +190,9 @@ def test_metrics_are_reproduced_or_not(tmp_path: Path) -> None:
     right = np.eye(2, dtype=np.float32)
     evaluation = evaluate(right[[0, 0, 0, 1]], TRUTH, NAMES)
 
-    def compared(*, usual: bool = False, **stated: object) -> tuple[bool, str] | None:
+    def compared(*, usual: bool = False, file: str = "model.onnx", **stated: object) -> tuple[bool, str] | None:
         (tmp_path / "metrics.json").write_text(json.dumps(stated))
-        found = compare(tmp_path, evaluation, split, usual=usual)
+        found = compare(tmp_path, evaluation, split, file=file, usual=usual)
         return None if found is None else (found.reproduced, found.sentence)
 
     same = {"accuracy": 0.75, "confusion": [[2, 0], [1, 1]]}
@@ -209,8 +209,12 @@ def test_metrics_are_reproduced_or_not(tmp_path: Path) -> None:
         False,
         "metrics.json states as many right, but not in the same labels.",
     )
+    graphs = {"graph": "served.onnx", "graphs": {"model.onnx": {"accuracy": 0.75}, "odd.onnx": 3}, **digest}
+    assert compared(accuracy=1.0, **graphs) == (True, "metrics.json states as many right of model.onnx.")
+    assert compared(**same, **graphs, file="served.onnx") == (True, "metrics.json is reproduced to the image.")
+    assert compared(**same, **graphs, file="odd.onnx") is None
     (tmp_path / "metrics.json").write_text("no JSON")
-    assert compare(tmp_path, evaluation, split, usual=True) is None
+    assert compare(tmp_path, evaluation, split, file="model.onnx", usual=True) is None
 
 
 def test_another_order_or_label_is_another_split() -> None:

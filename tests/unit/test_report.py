@@ -94,7 +94,7 @@ def test_what_a_label_says_is_text(tmp_path: Path) -> None:
         title="<b>bold</b>",
         tables={"<i>": {"<u>": "</table>"}},
         balance={HOSTILE[0]: 3},
-        unreadable=["<img src=x>: no picture"],
+        notes=["<img src=x>: no picture"],
     )
     page = _Page(write_report(tmp_path, report).read_text(encoding="utf-8"))
     assert page.attributes("script") == page.attributes("b")[4:] == page.attributes("u") == []
@@ -118,7 +118,7 @@ def test_what_is_not_known_has_no_heading(tmp_path: Path) -> None:
     """No curves without a history, no list without its lines, and with them each has its own."""
     bare = write_report(tmp_path / "bare", _report(("a", "b"), tables={"Speed": {}})).read_text(encoding="utf-8")
     assert "<h2>Labels</h2>" in bare
-    for title in ("Training", "Images left out", "Speed"):
+    for title in ("Training", "About the images", "Speed"):
         assert f"<h2>{title}" not in bare
     assert not (tmp_path / "bare" / "curves.png").exists()
     told = _report(
@@ -126,10 +126,10 @@ def test_what_is_not_known_has_no_heading(tmp_path: Path) -> None:
         history=HISTORY,
         tables={"Speed": {"images/s": "10,000"}},
         balance={"a": 1200, "b": 30},
-        unreadable=["x.png: cut off"],
+        notes=["x.png: cut off"],
     )
     text = write_report(tmp_path / "told", told).read_text(encoding="utf-8")
-    for title in ("Training", "Images left out: 1", "Speed", "Training images of each label"):
+    for title in ("Training", "About the images", "Speed", "Training images of each label"):
         assert f"<h2>{title}</h2>" in text
     assert "1,200" in text
 
