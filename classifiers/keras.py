@@ -34,11 +34,11 @@ class KerasClassifier:
     def __init__(self, model: keras.Model) -> None:
         self.image_shape = tuple(model.input_shape[1:])
         self.label_count = int(model.output_shape[1])
-        self._model = model
+        self.model = model
 
     def classify(self, images: Images) -> Probabilities:
         """Classify images in one run of the model."""
-        return np.asarray(self._model.predict_on_batch(images), np.float32)
+        return np.asarray(self.model.predict_on_batch(images), np.float32)
 
     def warm_up(self, sizes: list[int]) -> None:
         """Let the backend trace and compile for each size."""

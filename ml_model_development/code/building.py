@@ -1,4 +1,4 @@
-"""From images to a finished artifact."""
+"""From a trained model to a finished artifact."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from handoff.artifacts import digest_file, write_manifest
+from classifiers.loading import load_classifiers
+from classifiers.protocol import Probabilities
+from handoff.artifacts import Artifact, digest_file, write_manifest
 from handoff.contracts.manifest import Manifest
-from ml_model_development.code.build_model_utils import describe_commit, list_packages
-from ml_model_development.code.charts import draw_confusion, draw_curves
-from ml_model_development.code.data_set import DataSet
-from ml_model_development.code.evaluation import Evaluation, evaluate
+from ml_model_development.code.balance import describe_balance
+from ml_model_development.code.build_model_utils import list_packages
+from ml_model_development.code.classification import classify_all
+from ml_model_development.code.data_set import Split
+from ml_model_development.code.evaluation import evaluate, to_figures
 from ml_model_development.code.export import (
     GRAPH_NAME,
     KERAS_NAME,
@@ -27,102 +33,147 @@ from ml_model_development.code.export import (
     export_graph,
     export_keras,
 )
-from ml_model_development.code.network import build_classifier, count_macs
-from ml_model_development.code.progress import Progress
-from ml_model_development.code.recipe import Recipe
-from ml_model_development.code.training import EVALUATION_BATCH_SIZE, Epoch, Trainer, Training, hold_back
-
-MODEL_NAME = "fashion-mnist-cnn"
+from ml_model_development.code.history import Training
+from ml_model_development.code.models import count_macs
+from ml_model_development.code.quantisation import CALIBRATION_COUNT, INT8_NAME, measure_quantisation, quantise_graph
+from ml_model_development.code.report import Report, describe_model, write_report
+from ml_model_development.code.reproduction import METRICS_NAME, TEST_DIGEST, digest_split
+from ml_model_development.code.training import EVALUATION_BATCH_SIZE
 
 Figures = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
-    """What a build gave."""
+class Trained:
+    """A model fresh from training, with all that its artifact tells."""
 
-    accuracy: float
-    """On the test split."""
-    figures: Figures
+    model: keras.Model
+    labels: tuple[str, ...]
+    training: Training
+    train: Split
+    validation: Split
+    preset: str
+    seed: int
+    commit: str
+    started_s: float
 
 
-def build_artifact(folder: Path, data_set: DataSet, recipe: Recipe, *, preset: str, seed: int) -> Built:
-    """Train, export, evaluate and report into an empty folder; the manifest comes last.
+def write_artifact(folder: Path, trained: Trained, test: Split, *, name: str, notes: Sequence[str] = ()) -> Artifact:
+    """Export, choose the graph to serve, test, and report into an empty folder; the manifest comes last.
 
-    Raises: ArtifactInvalid: the exported graph does not agree with what was trained
+    Which graph is served is chosen on the validation images; the test images are classified once, after that.
+
+    Raises: ArtifactInvalid: an exported graph does not agree with what was trained
     """
-    started_s = time.perf_counter()
-    commit = describe_commit()  # now, before somebody edits what is running
-    training = train(data_set, recipe, seed=seed)
-    classifier = build_classifier(training.scorer)
-    export_keras(classifier, folder / KERAS_NAME)
-    export_graph(classifier, folder / GRAPH_NAME)
-    evaluation, difference = _evaluate_once(classifier, folder / GRAPH_NAME, data_set)
+    validated = _export(folder, trained)
+    graph = _choose_graph(validated, trained.validation.labels)
+    draft = Artifact(folder, _describe(folder, trained, name=name, graph=graph))
+    tested = _test(draft, trained, test)
+    evaluation = evaluate(tested[graph], test.labels, trained.labels)
+    manifest = msgspec.structs.replace(draft.manifest, accuracy=evaluation.accuracy)
     figures = {
         "version": folder.name,
-        "preset": preset,
-        "seed": seed,
-        "accuracy": evaluation.accuracy,
-        "loss": evaluation.loss,
-        **_sum_up(training),
-        "seconds": round(time.perf_counter() - started_s, 1),
-        "parameters": classifier.count_params(),
-        "macs_per_image": count_macs(classifier),
-        "images_compared": len(data_set.test),
-        "largest_probability_difference": difference,
+        "preset": trained.preset,
+        "seed": trained.seed,
+        "graph": graph,
+        **_sum_up(trained),
+        TEST_DIGEST: digest_split(test),
+        "graphs": {name: _compare(tested, validated, name, trained, test) for name in tested},
+        **to_figures(evaluation),
     }
-    _report(folder, figures, evaluation, training.history)
-    write_manifest(folder, _describe(folder, data_set, figures, commit=commit))
-    return Built(accuracy=evaluation.accuracy, figures=figures)
+    (folder / METRICS_NAME).write_text(_to_json(figures), encoding="utf-8")
+    _write_history(folder, trained.training)
+    report = Report(
+        title=f"{name} {folder.name}",
+        evaluation=evaluation,
+        split=test,
+        probabilities=tested[graph],
+        history=trained.training.history,
+        tables={"Model": describe_model(manifest), "Size": _describe_size(folder, trained)},
+        balance=describe_balance(trained.train.labels, trained.labels).counts,
+        notes=notes,
+    )
+    write_report(folder, report)
+    write_manifest(folder, manifest)
+    return Artifact(folder, manifest)
 
 
-def train(data_set: DataSet, recipe: Recipe, *, seed: int) -> Training:
-    """Train on the training split less the images held back, showing progress."""
-    kept, held_back = hold_back(data_set.train, recipe.validation_count, seed=seed)
-    with Progress(epochs=recipe.epochs, image_count=len(kept)) as progress:
-        trainer = Trainer(
-            recipe=recipe,
-            train=kept,
-            validation=held_back,
-            label_count=len(data_set.labels),
-            seed=seed,
-            on_step=progress.step,
-            on_epoch=progress.epoch,
-        )
-        return trainer.run()
+def _export(folder: Path, trained: Trained) -> dict[str, Probabilities]:
+    """Write the three forms of the model; what each says of the validation images.
+
+    Raises: ArtifactInvalid: the float graph does not agree with the reference
+    """
+    images = trained.validation.images
+    export_keras(trained.model, folder / KERAS_NAME)
+    export_graph(trained.model, folder / GRAPH_NAME)
+    step = max(1, len(trained.train) // CALIBRATION_COUNT)
+    quantise_graph(folder / GRAPH_NAME, folder / INT8_NAME, trained.train.images[::step])
+    reference = trained.model.predict(images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)
+    graphs = {name: classify_with_graph(folder / name, images) for name in (GRAPH_NAME, INT8_NAME)}
+    check_agreement(reference, graphs[GRAPH_NAME])
+    return {KERAS_NAME: reference, **graphs}
 
 
-def _evaluate_once(classifier: keras.Model, graph: Path, data_set: DataSet) -> tuple[Evaluation, float]:
-    """The only reading of the test split: what the reference says of it, and how far the graph is from that."""
-    test = data_set.test
-    reference = classifier.predict(test.images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)
-    difference = check_agreement(reference, classify_with_graph(graph, test.images))
-    return evaluate(reference, test.labels, data_set.labels), difference
+def _choose_graph(validated: Mapping[str, Probabilities], truth: NDArray[np.int64]) -> str:
+    cost = measure_quantisation(validated[GRAPH_NAME], validated[INT8_NAME], truth)
+    return INT8_NAME if cost.worth_serving else GRAPH_NAME
 
 
-def _sum_up(training: Training) -> Figures:
+def _test(draft: Artifact, trained: Trained, test: Split) -> dict[str, Probabilities]:
+    """The only reading of the test split: what each form of the model says of it."""
+    tested = {KERAS_NAME: trained.model.predict(test.images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)}
+    for name in (GRAPH_NAME, INT8_NAME):
+        served = Artifact(draft.path, msgspec.structs.replace(draft.manifest, graph=name))
+        tested[name] = classify_all(load_classifiers(served), test.images)
+    return tested
+
+
+def _compare(
+    tested: Mapping[str, Probabilities],
+    validated: Mapping[str, Probabilities],
+    name: str,
+    trained: Trained,
+    test: Split,
+) -> Figures:
+    answers, reference = tested[name], tested[KERAS_NAME]
+    return {
+        "accuracy": float((answers.argmax(axis=1) == test.labels).mean()),
+        "validation_accuracy": float((validated[name].argmax(axis=1) == trained.validation.labels).mean()),
+        "labels_unlike_reference": int((answers.argmax(axis=1) != reference.argmax(axis=1)).sum()),
+        "largest_probability_difference": float(np.abs(answers - reference).max()),
+        "mean_probability_difference": float(np.abs(answers - reference).mean()),
+    }
+
+
+def _sum_up(trained: Trained) -> Figures:
+    training = trained.training
     return {
         "validation_accuracy": training.best.validation_accuracy,
         "best_epoch": training.best.epoch,
         "epochs": len(training.history),
         "images_trained": training.images_trained,
         "training_seconds": round(sum(epoch.seconds for epoch in training.history), 1),
+        "seconds": round(time.perf_counter() - trained.started_s, 1),
+        "parameters": trained.model.count_params(),
+        "macs_per_image": count_macs(trained.model),
     }
 
 
-def _report(folder: Path, figures: Figures, evaluation: Evaluation, history: Sequence[Epoch]) -> None:
-    quality = {
-        "labels": [asdict(label) for label in evaluation.labels],
-        "confusion": evaluation.confusion.tolist(),
+def _describe_size(folder: Path, trained: Trained) -> dict[str, str]:
+    sizes = {name: f"{(folder / name).stat().st_size / 1e6:.2f} MB" for name in (KERAS_NAME, GRAPH_NAME, INT8_NAME)}
+    return {
+        "parameters": f"{trained.model.count_params():,}",
+        "multiply-accumulates an image": f"{count_macs(trained.model) / 1e6:.1f} million",
+        **sizes,
     }
-    (folder / "metrics.json").write_text(_to_json({**figures, **quality}), encoding="utf-8")
+
+
+def _write_history(folder: Path, training: Training) -> None:
     with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = [asdict(epoch) for epoch in history]
+        rows = [asdict(epoch) for epoch in training.history]
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    draw_confusion(evaluation, folder / "confusion_matrix.png")
-    draw_curves(history, folder / "curves.png")
 
 
 def _to_json(figures: Figures) -> str:
@@ -132,20 +183,20 @@ def _to_json(figures: Figures) -> str:
     return rest.replace('"ROWS"', "[\n    " + ",\n    ".join(rows) + "\n  ]") + "\n"
 
 
-def _describe(folder: Path, data_set: DataSet, figures: Figures, *, commit: str) -> Manifest:
-    height, width, channels = data_set.train.images.shape[1:]
+def _describe(folder: Path, trained: Trained, *, name: str, graph: str) -> Manifest:
+    height, width, channels = trained.train.images.shape[1:]
     return Manifest(
-        name=MODEL_NAME,
+        name=name,
         version=folder.name,
-        labels=list(data_set.labels),
+        labels=list(trained.labels),
         input_shape=(height, width, channels),
-        files={name: digest_file(folder / name) for name in (KERAS_NAME, GRAPH_NAME)},
-        graph=GRAPH_NAME,
-        accuracy=figures["accuracy"],
-        validation_accuracy=figures["validation_accuracy"],
-        seed=figures["seed"],
-        preset=figures["preset"],
-        commit=commit,
+        files={file: digest_file(folder / file) for file in (KERAS_NAME, GRAPH_NAME, INT8_NAME)},
+        graph=graph,
+        accuracy=0.0,
+        validation_accuracy=trained.training.best.validation_accuracy,
+        seed=trained.seed,
+        preset=trained.preset,
+        commit=trained.commit,
         packages=list_packages(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

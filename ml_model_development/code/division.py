@@ -1,11 +1,11 @@
-"""Labelled images divided into those to train on and those to test with."""
+"""Labelled images divided into those to train on, to choose by, and to test with."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from handoff.contracts.errors import DataSetUnavailable
-from ml_model_development.code.data_set import DataSet
+from ml_model_development.code.data_set import DataSet, Split
 from ml_model_development.code.labelled_images import LabelledImages
 
 
@@ -29,3 +29,10 @@ def divide(labelled: LabelledImages, *, test_share: float, seed: int) -> DataSet
         tested[generator.permutation(places)[:count]] = True
     train, test = (labelled.split.take(np.flatnonzero(which)) for which in (~tested, tested))
     return DataSet(train, test, labelled.source, labelled.labels)
+
+
+def hold_back(split: Split, count: int, *, seed: int) -> tuple[Split, Split]:
+    """Divide a training split into what is trained on and images to choose by: `count`, or a tenth if that is less."""
+    count = min(count, max(1, len(split) // 10))
+    order = np.random.default_rng(seed).permutation(len(split))
+    return split.take(order[count:]), split.take(order[:count])

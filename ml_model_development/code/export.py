@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
@@ -11,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from classifiers.loading import load_model
-from handoff.contracts.errors import ArtifactInvalid
+from handoff.contracts.errors import ArtifactInvalid, MissingPackage
 
 KERAS_NAME = "model.keras"
 GRAPH_NAME = "model.onnx"
@@ -28,18 +32,13 @@ def export_keras(classifier: keras.Model, path: Path) -> None:
 def export_graph(classifier: keras.Model, path: Path) -> None:
     """Write the inference graph: `images` uint8 (N, H, W, C) -> `probabilities` float32 (N, K), any N.
 
-    Raises: ArtifactInvalid: the exporter wrote no valid graph
+    Raises: ArtifactInvalid: the exporter wrote no valid graph;
+            MissingPackage: Keras runs on another backend, and the one that exports is not installed
     """
-    shape = (None, *classifier.input_shape[1:])
-    classifier(np.zeros((1, *shape[1:]), np.uint8))  # Keras exports only what has been called
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # tf2onnx asks NumPy for a name that is gone
-        classifier.export(
-            path,
-            format="onnx",
-            verbose=False,
-            input_signature=[keras.InputSpec(shape=shape, dtype="uint8", name="images")],
-        )
+    if keras.backend.backend() == "tensorflow":
+        _export_here(classifier, path)
+    else:
+        _export_elsewhere(classifier, path)
     model = onnx.load(path)
     _name_ends(model)
     try:
@@ -74,6 +73,33 @@ def check_agreement(reference: NDArray[np.float32], graph: NDArray[np.float32]) 
             f" probabilities by up to {difference:.2e} (allowed {TOLERANCE:.0e}); the artifact was not completed."
         )
     return difference
+
+
+def _export_here(classifier: keras.Model, path: Path) -> None:
+    shape = (None, *classifier.input_shape[1:])
+    classifier(np.zeros((1, *shape[1:]), np.uint8))  # Keras exports only what has been called
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # tf2onnx asks NumPy for a name that is gone
+        classifier.export(
+            path,
+            format="onnx",
+            verbose=False,
+            input_signature=[keras.InputSpec(shape=shape, dtype="uint8", name="images")],
+        )
+
+
+def _export_elsewhere(classifier: keras.Model, path: Path) -> None:
+    """Export in a process of its own, where Keras runs on TensorFlow whatever it runs on here."""
+    if find_spec("tensorflow") is None:
+        raise MissingPackage("tensorflow", needed_for="writing the inference graph")
+    with TemporaryDirectory() as folder:
+        saved = Path(folder) / KERAS_NAME
+        classifier.save(saved)
+        command = [sys.executable, Path(__file__).with_name("convert.py"), saved, path]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        reason = ended.stderr.strip().rpartition("\n")[2]
+        raise ArtifactInvalid(f"the inference graph was not written ({reason}); the artifact was not completed.")
 
 
 def _name_ends(model: onnx.ModelProto) -> None:

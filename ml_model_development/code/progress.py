@@ -9,7 +9,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from ml_model_development.code.training import Epoch
+from ml_model_development.code.history import Epoch
 
 
 class Progress:

@@ -1,4 +1,4 @@
-"""What a training does, as values."""
+"""What a training does, as values; importing it imports no Keras."""
 
 from __future__ import annotations
 
@@ -11,26 +11,35 @@ from types import MappingProxyType
 class Recipe:
     """One way to train: the network's size, how long, and with which settings."""
 
-    widths: tuple[int, int, int]
-    """Channels of the stem, of the 14x14 stage and of the 7x7 stage; multiples of 16 fill a vector register."""
+    stem: int
+    """Channels of the first convolution; multiples of 16 fill a vector register."""
+    stages: tuple[tuple[int, int], ...]
+    """Channels and residual blocks of each stage; a stage halves height and width, except for the first."""
     epochs: int
-    batch_size: int = 128
-    peak_learning_rate: float = 0.1
+    batch_size: int = 256
+    least_steps: int = 800
+    """A small data set is passed through more often than `epochs` says, until this many batches were seen."""
+    kernel_learning_rate: float = 0.02
+    """Peak, of the convolutions' kernels, whose steps are orthogonalised."""
+    learning_rate: float = 0.2
+    """Peak, of everything else."""
     warm_up_fraction: float = 0.2
-    """Share of the steps in which the learning rate rises; it falls to zero over the rest."""
-    momentum: float = 0.9
-    weight_decay: float = 5e-3
-    """Taken off the kernels at each step, times the learning rate."""
-    label_smoothing: float = 0.05
-    shift_px: int = 0
-    """Images are moved by up to this many pixels either way; half of them are mirrored in any case."""
+    """Share of the steps in which the learning rates rise; they fall to zero over the rest."""
+    kernel_weight_decay: float = 0.02
+    """Taken off the convolutions' kernels at each step, times their learning rate."""
+    label_smoothing: float = 0.1
+    shift: float = 1 / 28
+    """Images are moved by up to this share of their side either way: one pixel of 28."""
+    mirror: bool = True
+    """Mirror half of the images: right where a mirrored image keeps its label, as clothes do and digits do not."""
     validation_count: int = 5_000
-    """Images of the training split held back to choose by."""
+    """Images of the training split held back to choose by; a tenth of it where it is small."""
 
 
 PRESETS: Mapping[str, Recipe] = MappingProxyType(
     {
-        "quick": Recipe(widths=(32, 48, 96), epochs=8),
-        "standard": Recipe(widths=(32, 48, 96), epochs=30, label_smoothing=0.1, shift_px=1),
+        "quick": Recipe(stem=32, stages=((48, 0), (96, 1)), epochs=8),
+        "standard": Recipe(stem=64, stages=((64, 1), (128, 1)), epochs=40),
+        "best": Recipe(stem=64, stages=((64, 1), (128, 1)), epochs=120),
     }
 )

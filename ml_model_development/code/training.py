@@ -1,48 +1,193 @@
-"""Train a network and keep the weights that did best on images it did not train on."""
+"""Train an image classifier, from pixels to weights: network, optimizer, augmentation and loop, from top to bottom.
+
+Written for Keras 3 alone: it runs on whichever backend KERAS_BACKEND names, on processors and on GPUs. What each preset
+reaches, with its deviation, n, seconds, hardware and versions, stands below and in docs/training.md.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
 
 import keras
 import numpy as np
+from keras import layers, ops
 from numpy.typing import NDArray
 
-from ml_model_development.code.augmentation import augment
 from ml_model_development.code.data_set import Split
-from ml_model_development.code.network import build_scorer
+from ml_model_development.code.hardware import compiles_well, training_dtype
+from ml_model_development.code.history import Epoch, Training
 from ml_model_development.code.recipe import Recipe
-from ml_model_development.code.schedule import OneCycle
 
-EVALUATION_BATCH_SIZE = 1_000
+EVALUATION_BATCH_SIZE = 500
+# Sides above this are halved by more convolutions before the first stage, so that its work stays what it is for 28x28.
+_STAGE_SIDE = 24
+_LEAST_SIDE = 12
+# Of a network that goes on from an artifact: it has found its features, and must not forget them in the first steps.
+_CONTINUED_RATE = 0.25
+_STATISTICS_IMAGES = 10_000
 
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """The figures of one pass over the training images."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    seconds: float
+# ----------------------------------------------------------------------------------------------------------- network
 
 
-@dataclass(frozen=True)
-class Training:
-    """A trained scorer with its history."""
+def build_scorer(recipe: Recipe, like: NDArray[np.uint8], label_count: int, *, dtype: str = "float32") -> keras.Model:
+    """Standardise the pixels, look at patches of 4x4, then stages of residual 3x3 convolutions, each at half the size.
 
-    scorer: keras.Model
-    history: list[Epoch]
-    images_trained: int
+    The first convolution halves the sides at once: convolutions at full size cost the most time and gain little. The
+    largest value over the places serves better than the mean (docs/measurements.md); its features are large, so the
+    scores' layer sees a quarter of them, or its steps would be too long.
 
-    @property
-    def best(self) -> Epoch:
-        """The epoch whose weights were kept: the best on the validation images, the later of equals."""
-        return max(self.history, key=lambda epoch: (epoch.validation_accuracy, epoch.epoch))
+    Shapes: images like `like`, uint8 (N, H, W, C) -> float32 (N, label_count), unnormalised
+    """
+    images = keras.Input(like.shape[1:], dtype="uint8", name="images")
+    features = _standardise(images, like)
+    features = _stem(features, recipe.stem, dtype)
+    for number, (width, blocks) in enumerate(recipe.stages):
+        if number > 0 or width != features.shape[-1]:
+            features = _convolve(features, width, f"stage{number}", dtype, strides=2 if number else 1)
+        for block in range(blocks):
+            features = _add_residual(features, f"stage{number}_block{block}", dtype)
+    features = layers.GlobalMaxPooling2D(name="places", dtype="float32")(features)
+    features = layers.Rescaling(0.25, name="quarter", dtype="float32")(features)
+    scores = layers.Dense(label_count, name="scores", dtype="float32")(features)
+    return keras.Model(images, scores, name="scorer")
+
+
+def _standardise(images: keras.KerasTensor, like: NDArray[np.uint8]) -> keras.KerasTensor:
+    sample = like[:: -(-len(like) // _STATISTICS_IMAGES)].astype(np.float32)
+    mean, deviation = sample.mean(axis=(0, 1, 2)), np.maximum(sample.std(axis=(0, 1, 2)), 1.0)
+    scale, offset = (1 / deviation).tolist(), (-mean / deviation).tolist()
+    return layers.Rescaling(scale, offset=offset, name="standardise", dtype="float32")(images)
+
+
+def _stem(features: keras.KerasTensor, width: int, dtype: str) -> keras.KerasTensor:
+    number = 0
+    while number == 0 or min(features.shape[1:3]) > _STAGE_SIDE:
+        strides = 2 if min(features.shape[1:3]) > _LEAST_SIDE else 1
+        features = _convolve(features, width, f"stem{number}", dtype, size=3 if number else 4, strides=strides)
+        number += 1
+    return features
+
+
+def _convolve(
+    features: keras.KerasTensor, width: int, name: str, dtype: str, *, size: int = 3, strides: int = 1
+) -> keras.KerasTensor:
+    return layers.ReLU(name=f"{name}_relu", dtype=dtype)(_normalised(features, width, name, dtype, size, strides))
+
+
+def _add_residual(features: keras.KerasTensor, name: str, dtype: str) -> keras.KerasTensor:
+    width = features.shape[-1]
+    change = _convolve(features, width, f"{name}_first", dtype)
+    change = _normalised(change, width, f"{name}_second", dtype)
+    return layers.ReLU(name=f"{name}_relu", dtype=dtype)(layers.Add(name=name, dtype=dtype)([features, change]))
+
+
+def _normalised(
+    features: keras.KerasTensor, width: int, name: str, dtype: str, size: int = 3, strides: int = 1
+) -> keras.KerasTensor:
+    convolution = layers.Conv2D(
+        width,
+        size,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=name,
+        dtype=dtype,
+    )
+    # A short memory, since an epoch has only some two hundred steps.
+    return layers.BatchNormalization(momentum=0.9, name=f"{name}_norm", dtype=dtype)(convolution(features))
+
+
+# --------------------------------------------------------------------------------------------------------- optimizer
+
+
+@keras.saving.register_keras_serializable("fashion")
+class OrthogonalSGD(keras.optimizers.SGD):  # type: ignore[misc] # untyped base
+    """SGD with Nesterov momentum, whose steps are made orthogonal for the kernels of convolutions ("Muon").
+
+    Validation after 5 epochs of the standard network: 93.4 %, against 92.5 % of SGD alone.
+
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel_rate: float = 0.1,
+        kernel_momentum: float = 0.95,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        **settings: Any,  # noqa: ANN401 - SGD's
+    ) -> None:
+        super().__init__(momentum=momentum, nesterov=nesterov, **settings)
+        self.kernel_rate, self.kernel_momentum = kernel_rate, kernel_momentum
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:  # noqa: ANN401 - backend tensors
+        """Move one variable by one step."""
+        if len(variable.shape) != 4:  # noqa: PLR2004 - (height, width, channels in, channels out)
+            super().update_step(gradient, variable, learning_rate)
+            return
+        momentum = self.momentums[self._get_variable_index(variable)]
+        self.assign(momentum, self.kernel_momentum * momentum + gradient)
+        direction = ops.reshape(gradient + self.kernel_momentum * momentum, (-1, variable.shape[-1]))
+        step = ops.reshape(_orthogonalise(direction), variable.shape)
+        self.assign_sub(variable, self.kernel_rate * ops.cast(learning_rate, variable.dtype) * step)
+
+    def get_config(self) -> dict[str, Any]:
+        """What Keras stores to build it again."""
+        return {**super().get_config(), "kernel_rate": self.kernel_rate, "kernel_momentum": self.kernel_momentum}
+
+
+def _orthogonalise(matrix: keras.KerasTensor) -> keras.KerasTensor:
+    """Bring a matrix's singular values near 1 with five steps of a quintic Newton-Schulz iteration (Muon's factors)."""
+    wide = matrix.shape[0] < matrix.shape[1]
+    tall = ops.transpose(matrix) if wide else matrix
+    tall = tall / (ops.norm(tall) + 1e-7)
+    for _ in range(5):
+        square = ops.matmul(ops.transpose(tall), tall)
+        tall = 3.4445 * tall + ops.matmul(tall, -4.7750 * square + 2.0315 * ops.matmul(square, square))
+    return ops.transpose(tall) if wide else tall
+
+
+# ------------------------------------------------------------------------------------------------------ augmentation
+
+
+def augment(
+    images: NDArray[np.uint8], generator: np.random.Generator, *, mirror: bool, shift_px: int
+) -> NDArray[np.uint8]:
+    """Mirror half of the images and move each by up to `shift_px` pixels either way, black coming in at the edge.
+
+    Shapes: (N, H, W, C) -> the same, a copy
+    """
+    changed = images.copy()
+    if mirror:
+        which = generator.random(len(images)) < 0.5  # noqa: PLR2004 - half of them
+        changed[which] = changed[which, :, ::-1]
+    return shift(changed, generator.integers(0, 2 * shift_px + 1, (len(images), 2)), shift_px)
+
+
+def shift(images: NDArray[np.uint8], corners: NDArray[np.int64], margin_px: int) -> NDArray[np.uint8]:
+    """Cut each image out of itself with a black margin, from its own corner on.
+
+    Shapes: images (N, H, W, C), corners (N, 2) of 0..2*margin_px -> (N, H, W, C)
+    """
+    if margin_px == 0:
+        return images
+    height, width = images.shape[1:3]
+    edges = (margin_px, margin_px)
+    padded = np.pad(images, ((0, 0), edges, edges, (0, 0)))
+    moved = np.empty_like(images)
+    for top, left in product(range(2 * margin_px + 1), repeat=2):
+        which = np.flatnonzero((corners[:, 0] == top) & (corners[:, 1] == left))
+        moved[which] = padded[which, top : top + height, left : left + width]
+    return moved
+
+
+# -------------------------------------------------------------------------------------------------------------- loop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,47 +199,64 @@ class Trainer:
     validation: Split
     label_count: int
     seed: int
+    start: keras.Model | None = None
+    """A scorer to go on from, instead of a fresh one."""
     on_step: Callable[[int], None] = lambda _images: None
     """Told how many more images were trained on."""
     on_epoch: Callable[[Epoch], None] = lambda _epoch: None
 
     def run(self) -> Training:
-        """Train from a fresh start; equal seeds give equal choices, and runs equal up to the order of additions."""
+        """Train; equal seeds give equal choices, and runs equal up to the order of additions."""
         keras.utils.set_random_seed(self.seed)
         generator = np.random.default_rng(self.seed)
-        scorer = build_scorer(self.train.images.shape[1:], self.label_count, self.recipe)
-        self._compile(scorer)
+        scorer = self._compiled_scorer()
         kept: list[NDArray[np.float32]] = []
-        training = Training(scorer, [], self.recipe.epochs * self._steps * self._batch_size)
-        for number in range(1, self.recipe.epochs + 1):
+        training = Training(scorer, [], self.epochs * self.steps * self.batch_size)
+        for number in range(1, self.epochs + 1):
             training.history.append(self._run_epoch(scorer, number, generator))
             if training.best.epoch == number:
                 kept = scorer.get_weights()
-        scorer.set_weights(kept)
-        return training
+        return replace(training, scorer=self._finish(scorer, kept))
 
     @property
-    def _batch_size(self) -> int:
-        return min(self.recipe.batch_size, len(self.train))
+    def batch_size(self) -> int:
+        """The recipe's, or less where an epoch would have fewer than 32 steps."""
+        return min(self.recipe.batch_size, max(8, len(self.train) // 32), len(self.train))
 
     @property
-    def _steps(self) -> int:
-        return len(self.train) // self._batch_size
+    def steps(self) -> int:
+        """Batches of an epoch; images left over wait for the next."""
+        return len(self.train) // self.batch_size
 
-    def _compile(self, scorer: keras.Model) -> None:
-        recipe, steps = self.recipe, self._steps * self.recipe.epochs
-        schedule = OneCycle(recipe.peak_learning_rate, steps=steps, warm_up_steps=int(steps * recipe.warm_up_fraction))
-        optimizer = keras.optimizers.SGD(
-            schedule, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay
+    @property
+    def epochs(self) -> int:
+        """The recipe's, or as many as give its least number of steps."""
+        return max(self.recipe.epochs, -(-self.recipe.least_steps // self.steps))
+
+    def _compiled_scorer(self) -> keras.Model:
+        recipe, steps = self.recipe, self.steps * self.epochs
+        scorer = self.start or build_scorer(recipe, self.train.images, self.label_count, dtype=training_dtype())
+        warm_up_steps = int(steps * recipe.warm_up_fraction)
+        peak = recipe.learning_rate * (_CONTINUED_RATE if self.start else 1)
+        optimizer = OrthogonalSGD(
+            learning_rate=keras.optimizers.schedules.CosineDecay(
+                0.0, decay_steps=steps - warm_up_steps, warmup_target=peak, warmup_steps=warm_up_steps
+            ),
+            kernel_rate=recipe.kernel_learning_rate / recipe.learning_rate,
+            # Keras takes it times the learning rate of everything else.
+            weight_decay=recipe.kernel_weight_decay * recipe.kernel_learning_rate / recipe.learning_rate,
         )
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-        scorer.compile(
-            optimizer=optimizer,
-            loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
-            metrics=["accuracy"],
-            # Measured on CPUs: XLA runs these convolutions at half the speed of the backend's own.
-            jit_compile=False,
-        )
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+        scorer.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"], jit_compile=compiles_well())
+        return scorer
+
+    def _finish(self, scorer: keras.Model, weights: list[NDArray[np.float32]]) -> keras.Model:
+        """Put the weights kept into a scorer that computes as it will be served, in 32 bits."""
+        if self.start is None:
+            scorer = build_scorer(self.recipe, self.train.images, self.label_count)
+        scorer.set_weights(weights)
+        return scorer
 
     def _run_epoch(self, scorer: keras.Model, number: int, generator: np.random.Generator) -> Epoch:
         started_s = time.perf_counter()
@@ -114,32 +276,24 @@ class Trainer:
     def _fit(self, scorer: keras.Model, generator: np.random.Generator) -> Mapping[str, float]:
         """One pass, step by step.
 
-        Measured on two cores: 100 steps take 2.7 s this way each time; with `Model.fit` the TensorFlow backend takes
-        2.7 or 5.2 s, since for some iterators it runs every operation on one thread.
+        Measured on two cores: 100 steps of 128 take 2.7 s this way each time; with `Model.fit` the TensorFlow backend
+        takes 2.7 or 5.2 s, since for some iterators it runs every operation on one thread.
         """
         shuffled = self.train.take(generator.permutation(len(self.train)))
-        images = augment(shuffled.images, generator, shift_px=self.recipe.shift_px)
+        shift_px = round(self.recipe.shift * min(shuffled.images.shape[1:3]))
+        images = augment(shuffled.images, generator, mirror=self.recipe.mirror, shift_px=shift_px)
         targets = keras.utils.to_categorical(shuffled.labels, self.label_count)
         figures = []
-        for step in range(self._steps):
-            rows = slice(step * self._batch_size, (step + 1) * self._batch_size)
+        for step in range(self.steps):
+            rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
             scorer.reset_metrics()  # some releases of Keras go on counting from the step before
             figures.append(scorer.train_on_batch(images[rows], targets[rows], return_dict=True))
-            self.on_step(self._batch_size)
+            self.on_step(self.batch_size)
         return {name: float(np.mean([figure[name] for figure in figures])) for name in figures[0]}
 
     def _validate(self, scorer: keras.Model) -> Mapping[str, float]:
+        targets = keras.utils.to_categorical(self.validation.labels, self.label_count)
         figures: Mapping[str, float] = scorer.evaluate(
-            self.validation.images,
-            keras.utils.to_categorical(self.validation.labels, self.label_count),
-            batch_size=EVALUATION_BATCH_SIZE,
-            verbose=0,
-            return_dict=True,
+            self.validation.images, targets, batch_size=EVALUATION_BATCH_SIZE, verbose=0, return_dict=True
         )
         return figures
-
-
-def hold_back(split: Split, count: int, *, seed: int) -> tuple[Split, Split]:
-    """Divide a training split into what is trained on and `count` images to choose by."""
-    order = np.random.default_rng(seed).permutation(len(split))
-    return split.take(order[count:]), split.take(order[:count])

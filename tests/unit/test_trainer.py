@@ -14,57 +14,14 @@ from click.testing import CliRunner
 
 from handoff.artifacts import Artifact, read_artifact
 from handoff.contracts.errors import ArtifactInvalid, ExitCode
-from ml_model_development.code.augmentation import augment, shift
 from ml_model_development.code.build_model import command
 from ml_model_development.code.build_model_utils import describe_commit, list_packages, new_version_folder
 from ml_model_development.code.data_set import DataSet, Split
-from ml_model_development.code.evaluation import evaluate
 from ml_model_development.code.recipe import PRESETS, Recipe
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("dark", "light", "striped")
-TINY = Recipe(widths=(16, 16, 16), epochs=2, batch_size=20, validation_count=40, shift_px=1)
-
-
-def test_evaluation_agrees_with_figures_made_by_hand() -> None:
-    """Accuracy, loss, confusion, precision, recall and F1 of four predictions."""
-    probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.9, 0.1]], np.float32)
-    found = evaluate(probabilities, np.array([0, 1, 1, 0]), ("a", "b"))
-    assert found.accuracy == 0.75
-    assert found.confusion.tolist() == [[2, 0], [1, 1]]
-    assert found.loss == pytest.approx(-np.log([0.8, 0.4, 0.7, 0.9]).mean(), rel=1e-6)
-    second = found.labels[1]
-    assert (second.precision, second.recall, second.support) == (1.0, 0.5, 2)
-    assert second.f1 == pytest.approx(2 / 3)
-
-
-def test_a_label_that_never_occurs_scores_zero() -> None:
-    """No division by zero where a label is neither true nor predicted."""
-    found = evaluate(np.array([[1.0, 0.0]], np.float32), np.array([0]), ("a", "b"))
-    assert (found.labels[1].precision, found.labels[1].recall, found.labels[1].f1) == (0.0, 0.0, 0.0)
-
-
-def test_shifting_moves_and_fills_with_black() -> None:
-    """The corner (0, 0) moves an image down and right, (2, 2) up and left, (1, 1) not at all."""
-    image = np.arange(1, 10, dtype=np.uint8).reshape(1, 3, 3, 1)
-    images = np.repeat(image, 3, axis=0)
-    moved = shift(images, np.array([[0, 0], [2, 2], [1, 1]]), 1)[..., 0]
-    assert moved[0].tolist() == [[0, 0, 0], [0, 1, 2], [0, 4, 5]]
-    assert moved[1].tolist() == [[5, 6, 0], [8, 9, 0], [0, 0, 0]]
-    assert moved[2].tolist() == image[0, ..., 0].tolist()
-
-
-def test_augmentation_mirrors_some_and_leaves_the_original() -> None:
-    """Every image is itself or its mirror, both occur, and the same generator gives the same."""
-    images = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1), dtype=np.uint8)
-    before = images.copy()
-    made = augment(images, np.random.default_rng(1), shift_px=0)
-    same = (made == images).all(axis=(1, 2, 3))
-    mirrored = (made == images[:, :, ::-1]).all(axis=(1, 2, 3))
-    assert (same | mirrored).all()
-    assert 5 < same.sum() < 45
-    assert (images == before).all()
-    assert (augment(images, np.random.default_rng(1), shift_px=0) == made).all()
+TINY = Recipe(stem=16, stages=((16, 1), (16, 0)), epochs=4, batch_size=20, least_steps=1, validation_count=24)
 
 
 def test_versions_are_numbered_on_and_failures_leave_nothing(tmp_path: Path) -> None:
@@ -131,11 +88,12 @@ def data_set() -> DataSet:
 def built(tmp_path_factory: pytest.TempPathFactory, data_set: DataSet) -> Artifact:
     """The artifact of a tiny training."""
     pytest.importorskip("tensorflow", reason="the trainer's packages are not installed")
-    from ml_model_development.code.building import build_artifact
+    from ml_model_development.code.image_classifier import ImageClassifier
 
+    classifier = ImageClassifier("tiny", recipe=TINY, seed=5)
+    classifier.train_split(data_set.train, data_set.labels)
     folder = tmp_path_factory.mktemp("artifacts") / "3"
-    folder.mkdir()
-    build_artifact(folder, data_set, TINY, preset="tiny", seed=5)
+    classifier.save_split(folder, test=data_set.test, name="made-up")
     return read_artifact(folder)
 
 
@@ -147,11 +105,15 @@ def test_a_training_writes_a_whole_artifact(built: Artifact) -> None:
         "history.csv",
         "manifest.json",
         "metrics.json",
+        "model.int8.onnx",
         "model.keras",
         "model.onnx",
+        "most_wrong.png",
+        "reliability.png",
+        "report.html",
     }
     manifest = built.manifest
-    assert (manifest.version, manifest.preset, manifest.seed) == ("3", "tiny", 5)
+    assert (manifest.name, manifest.version, manifest.preset, manifest.seed) == ("made-up", "3", "tiny", 5)
     assert tuple(manifest.labels) == LABELS
     assert manifest.input_shape == (28, 28, 1)
     assert "keras" in manifest.packages
@@ -163,11 +125,13 @@ def test_the_figures_of_a_training_agree_with_each_other(built: Artifact) -> Non
     confusion = np.array(metrics["confusion"])
     assert confusion.sum() == 60
     assert confusion.trace() / 60 == metrics["accuracy"] == built.manifest.accuracy
-    assert metrics["images_trained"] == TINY.epochs * 200
-    assert metrics["largest_probability_difference"] <= 1e-5
+    assert metrics["images_trained"] == TINY.epochs * 216 // 8 * 8
+    assert metrics["graphs"]["model.onnx"]["largest_probability_difference"] <= 1e-5
+    assert metrics["graphs"][metrics["graph"]]["accuracy"] == metrics["accuracy"]
+    assert built.manifest.graph == metrics["graph"]
     with (built.path / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     best = max(float(row["validation_accuracy"]) for row in rows)
     assert best == metrics["validation_accuracy"] == built.manifest.validation_accuracy
 
@@ -176,7 +140,7 @@ def test_the_graph_takes_raw_pixels_and_any_count(built: Artifact, data_set: Dat
     """Unsigned bytes in, probabilities out, whatever the number of images."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(built.graph_path)
+    session = onnxruntime.InferenceSession(built.path / "model.onnx")
     (given,), (made,) = session.get_inputs(), session.get_outputs()
     assert (given.name, given.type, given.shape) == ("images", "tensor(uint8)", ["N", 28, 28, 1])
     assert (made.name, made.type, made.shape) == ("probabilities", "tensor(float)", ["N", 3])
@@ -196,7 +160,7 @@ def test_the_reference_loads_and_agrees_with_the_graph(built: Artifact, data_set
     assert getattr(reference, "optimizer", None) is None
     images = data_set.test.images
     found = reference.predict(images, verbose=0)
-    assert check_agreement(found, classify_with_graph(built.graph_path, images)) <= 1e-5
+    assert check_agreement(found, classify_with_graph(built.path / "model.onnx", images)) <= 1e-5
 
 
 def test_runtimes_that_disagree_fail_the_export(built: Artifact) -> None:
@@ -213,34 +177,11 @@ def test_runtimes_that_disagree_fail_the_export(built: Artifact) -> None:
         check_agreement(reference, np.full_like(reference, np.nan))
 
 
-def test_equal_seeds_start_and_choose_equally(data_set: DataSet) -> None:
-    """The images held back are disjoint from those trained on, and the same for the same seed."""
-    pytest.importorskip("tensorflow", reason="the trainer's packages are not installed")
-    from ml_model_development.code.training import hold_back
-
-    numbered = Split(data_set.train.images, np.arange(len(data_set.train)))
-    kept, held_back = hold_back(numbered, 40, seed=3)
-    assert sorted([*kept.labels, *held_back.labels]) == list(range(240))
-    assert len(held_back) == 40
-    assert (hold_back(numbered, 40, seed=3)[1].labels == held_back.labels).all()
-
-
-def test_the_learning_rate_rises_then_falls_to_zero() -> None:
-    """A tenth of the peak at the start, the peak after the warm-up, nothing at the end."""
-    pytest.importorskip("tensorflow", reason="the trainer's packages are not installed")
-    from ml_model_development.code.schedule import OneCycle
-
-    schedule = OneCycle(0.5, steps=100, warm_up_steps=20)
-    rates = [float(schedule(step)) for step in (0, 10, 20, 60, 100, 101)]
-    assert rates == pytest.approx([0.05, 0.275, 0.5, 0.25, 0.0, 0.0])
-    assert OneCycle(**schedule.get_config()).get_config() == schedule.get_config()
-
-
 def test_progress_is_one_line_an_epoch_outside_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Where nothing can be drawn each epoch leaves its figures, and no bar."""
     pytest.importorskip("tensorflow", reason="the trainer's packages are not installed")
+    from ml_model_development.code.history import Epoch
     from ml_model_development.code.progress import Progress
-    from ml_model_development.code.training import Epoch
 
     figures = Epoch(epoch=1, loss=0.5, accuracy=0.8, validation_loss=0.4, validation_accuracy=0.9, seconds=1.0)
     with Progress(epochs=2, image_count=10) as progress:
