@@ -95,7 +95,7 @@ def _export_elsewhere(classifier: keras.Model, path: Path) -> None:
     with TemporaryDirectory() as folder:
         saved = Path(folder) / KERAS_NAME
         classifier.save(saved)
-        command = [sys.executable, Path(__file__).with_name("convert.py"), saved, path]
+        command = [sys.executable, str(Path(__file__).with_name("convert.py")), str(saved), str(path)]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         reason = ended.stderr.strip().rpartition("\n")[2]
