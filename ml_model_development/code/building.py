@@ -50,6 +50,8 @@ class Trained:
     model: keras.Model
     labels: tuple[str, ...]
     training: Training
+    temperature: float
+    """What the scores were divided by, so that probabilities mean what they say."""
     train: Split
     validation: Split
     preset: str
@@ -152,6 +154,7 @@ def _sum_up(trained: Trained) -> Figures:
         "best_epoch": training.best.epoch,
         "epochs": len(training.history),
         "images_trained": training.images_trained,
+        "temperature": trained.temperature,
         "training_seconds": round(sum(epoch.seconds for epoch in training.history), 1),
         "seconds": round(time.perf_counter() - trained.started_s, 1),
         "parameters": trained.model.count_params(),

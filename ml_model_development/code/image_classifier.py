@@ -29,6 +29,7 @@ from ml_model_development.code.label_ids import number_labels
 from ml_model_development.code.models import build_classifier, continue_scorer
 from ml_model_development.code.progress import Progress
 from ml_model_development.code.recipe import PRESETS, Recipe
+from ml_model_development.code.temperature import calibrate_scorer
 from ml_model_development.code.training import Trainer
 
 Labels = Sequence[str] | Sequence[int] | NDArray[Any]
@@ -114,11 +115,13 @@ class ImageClassifier:
         )
         with Progress(epochs=trainer.epochs, image_count=trainer.steps * trainer.batch_size) as progress:
             training = replace(trainer, on_step=progress.step, on_epoch=progress.epoch).run()
+        temperature = calibrate_scorer(training.scorer, held_back)
         self._labels, self._model, self._artifact = names, build_classifier(training.scorer), None
         self._trained = Trained(
             model=self._model,
             labels=names,
             training=training,
+            temperature=temperature,
             train=kept,
             validation=held_back,
             preset=self._preset,
