@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NoSuchFile
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotSupported
 
 from classifiers.protocol import Images, Probabilities
@@ -27,7 +27,7 @@ def load(path: Path, *, threads: int) -> list[OnnxClassifier]:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except (Fail, InvalidGraph, InvalidProtobuf, NotSupported) as error:
+    except (Fail, InvalidGraph, InvalidProtobuf, NoSuchFile, NotSupported) as error:
         raise ArtifactInvalid(
             f"ONNX Runtime cannot run {path} ({' '.join(str(error).split())}); train the model again."
         ) from error
