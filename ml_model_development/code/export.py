@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from classifiers.loading import load_model
+from classifiers.loading import REFERENCE_NAME, load_model
 from handoff.contracts.errors import ArtifactInvalid, MissingPackage
 
-KERAS_NAME = "model.keras"
+KERAS_NAME = REFERENCE_NAME
 GRAPH_NAME = "model.onnx"
 # Float additions in another order, through five layers; ten times what was measured (1e-6).
 TOLERANCE = 1e-5

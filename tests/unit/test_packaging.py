@@ -17,7 +17,7 @@ def _declared() -> set[str]:
     listed = list(project["project"]["dependencies"])
     listed += [line for extra in project["project"]["optional-dependencies"].values() for line in extra]
     listed += [line for group in project["dependency-groups"].values() for line in group]
-    return {line.lower() for line in listed}
+    return {line.partition(";")[0].lower() for line in listed}  # conda solves for one platform at a time
 
 
 def _conda() -> tuple[set[str], set[str]]:
