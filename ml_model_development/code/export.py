@@ -19,8 +19,8 @@ from handoff.contracts.errors import ArtifactInvalid, MissingPackage
 
 KERAS_NAME = REFERENCE_NAME
 GRAPH_NAME = "model.onnx"
-# Float additions in another order, through five layers; ten times what was measured (1e-6).
-TOLERANCE = 1e-5
+# Float additions in another order, through ten layers; ten times what was measured with the largest preset (1e-5).
+TOLERANCE = 1e-4
 _BATCH_SIZE = 512
 
 
@@ -63,10 +63,12 @@ def classify_with_graph(path: Path, images: NDArray[np.uint8], *, runtime: str =
 def check_agreement(reference: NDArray[np.float32], graph: NDArray[np.float32]) -> float:
     """Hold the graph's probabilities to the reference's; the largest difference.
 
-    Raises: ArtifactInvalid: a label differs, or a probability by more than TOLERANCE
+    Raises: ArtifactInvalid: a probability differs by more than TOLERANCE, or a label that was no tie
     """
     difference = float(np.abs(reference - graph).max())
-    labels_differing = int((reference.argmax(axis=1) != graph.argmax(axis=1)).sum())
+    second, first = np.sort(reference, axis=1)[:, -2:].T
+    tied = first - second <= 2 * TOLERANCE
+    labels_differing = int((~tied & (reference.argmax(axis=1) != graph.argmax(axis=1))).sum())
     if labels_differing or not difference <= TOLERANCE:
         raise ArtifactInvalid(
             f"the exported graph disagrees with Keras: {labels_differing} labels of {len(reference)} differ,"

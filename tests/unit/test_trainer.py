@@ -160,7 +160,7 @@ def test_the_reference_loads_and_agrees_with_the_graph(built: Artifact, data_set
     assert getattr(reference, "optimizer", None) is None
     images = data_set.test.images
     found = reference.predict(images, verbose=0)
-    assert check_agreement(found, classify_with_graph(built.path / "model.onnx", images)) <= 1e-5
+    assert check_agreement(found, classify_with_graph(built.path / "model.onnx", images)) <= 1e-4
 
 
 def test_runtimes_that_disagree_fail_the_export(built: Artifact) -> None:
