@@ -23,9 +23,8 @@ from ml_model_development.code.history import Epoch, Training
 from ml_model_development.code.recipe import Recipe
 
 EVALUATION_BATCH_SIZE = 500
-# Sides above this are halved by more convolutions before the first stage, so that its work stays what it is for 28x28.
-_STAGE_SIDE = 24
-_LEAST_SIDE = 12
+# Larger images are halved first, smaller ones not at all, so that the stages' work stays near that for 28x28.
+_LARGEST_SIDE, _SMALLEST_SIDE = 48, 12
 # Of a network that goes on from an artifact: it has found its features, and must not forget them in the first steps.
 _CONTINUED_RATE = 0.25
 _STATISTICS_IMAGES = 10_000
@@ -34,17 +33,16 @@ _STATISTICS_IMAGES = 10_000
 
 
 def build_scorer(recipe: Recipe, like: NDArray[np.uint8], label_count: int, *, dtype: str = "float32") -> keras.Model:
-    """Standardise the pixels, look at patches of 4x4, then stages of residual 3x3 convolutions, each at half the size.
+    """Standardise, look at full size with few channels, then in stages of residual 3x3 convolutions at half sizes.
 
-    The first convolution halves the sides at once: convolutions at full size cost the most time and gain little. The
-    largest value over the places serves better than the mean (docs/measurements.md); its features are large, so the
+    Most of the work is done at half the sides and less: at full size it would take several times as long. The largest
+    value over the places tells labels apart better than the mean (docs/measurements.md); its features are large, so the
     scores' layer sees a quarter of them, or its steps would be too long.
 
     Shapes: images like `like`, uint8 (N, H, W, C) -> float32 (N, label_count), unnormalised
     """
     images = keras.Input(like.shape[1:], dtype="uint8", name="images")
-    features = _standardise(images, like)
-    features = _stem(features, recipe.stem, dtype)
+    features = _enter(_standardise(images, like), recipe, dtype)
     for number, (width, blocks) in enumerate(recipe.stages):
         if number > 0 or width != features.shape[-1]:
             features = _convolve(features, width, f"stage{number}", dtype, strides=2 if number else 1)
@@ -63,13 +61,15 @@ def _standardise(images: keras.KerasTensor, like: NDArray[np.uint8]) -> keras.Ke
     return layers.Rescaling(scale, offset=offset, name="standardise", dtype="float32")(images)
 
 
-def _stem(features: keras.KerasTensor, width: int, dtype: str) -> keras.KerasTensor:
+def _enter(features: keras.KerasTensor, recipe: Recipe, dtype: str) -> keras.KerasTensor:
     number = 0
-    while number == 0 or min(features.shape[1:3]) > _STAGE_SIDE:
-        strides = 2 if min(features.shape[1:3]) > _LEAST_SIDE else 1
-        features = _convolve(features, width, f"stem{number}", dtype, size=3 if number else 4, strides=strides)
+    while min(features.shape[1:3]) > _LARGEST_SIDE:
+        features = _convolve(features, recipe.entry or recipe.stem, f"halve{number}", dtype, size=4, strides=2)
         number += 1
-    return features
+    if recipe.entry:
+        features = _convolve(features, recipe.entry, "entry", dtype)
+    strides = 2 if min(features.shape[1:3]) > _SMALLEST_SIDE else 1
+    return _convolve(features, recipe.stem, "stem", dtype, size=3 if recipe.entry else 4, strides=strides)
 
 
 def _convolve(
@@ -88,16 +88,8 @@ def _add_residual(features: keras.KerasTensor, name: str, dtype: str) -> keras.K
 def _normalised(
     features: keras.KerasTensor, width: int, name: str, dtype: str, size: int = 3, strides: int = 1
 ) -> keras.KerasTensor:
-    convolution = layers.Conv2D(
-        width,
-        size,
-        strides=strides,
-        padding="same",
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=name,
-        dtype=dtype,
-    )
+    shape = {"filters": width, "kernel_size": size, "strides": strides, "padding": "same", "use_bias": False}
+    convolution = layers.Conv2D(**shape, kernel_initializer="he_normal", name=name, dtype=dtype)
     # A short memory, since an epoch has only some two hundred steps.
     return layers.BatchNormalization(momentum=0.9, name=f"{name}_norm", dtype=dtype)(convolution(features))
 
@@ -156,18 +148,19 @@ def _orthogonalise(matrix: keras.KerasTensor) -> keras.KerasTensor:
 # ------------------------------------------------------------------------------------------------------ augmentation
 
 
-def augment(
-    images: NDArray[np.uint8], generator: np.random.Generator, *, mirror: bool, shift_px: int
-) -> NDArray[np.uint8]:
-    """Mirror half of the images and move each by up to `shift_px` pixels either way, black coming in at the edge.
+def augment(images: NDArray[np.uint8], generator: np.random.Generator, recipe: Recipe) -> NDArray[np.uint8]:
+    """Mirror half of the images, move each by some pixels, and cover a rectangle of some with one shade of gray.
 
     Shapes: (N, H, W, C) -> the same, a copy
     """
     changed = images.copy()
-    if mirror:
+    if recipe.mirror:
         which = generator.random(len(images)) < 0.5  # noqa: PLR2004 - half of them
         changed[which] = changed[which, :, ::-1]
-    return shift(changed, generator.integers(0, 2 * shift_px + 1, (len(images), 2)), shift_px)
+    margin_px = round(recipe.shift * min(images.shape[1:3]))
+    changed = shift(changed, generator.integers(0, 2 * margin_px + 1, (len(images), 2)), margin_px)
+    erase(changed, np.flatnonzero(generator.random(len(images)) < recipe.erase_share), generator)
+    return changed
 
 
 def shift(images: NDArray[np.uint8], corners: NDArray[np.int64], margin_px: int) -> NDArray[np.uint8]:
@@ -185,6 +178,22 @@ def shift(images: NDArray[np.uint8], corners: NDArray[np.int64], margin_px: int)
         which = np.flatnonzero((corners[:, 0] == top) & (corners[:, 1] == left))
         moved[which] = padded[which, top : top + height, left : left + width]
     return moved
+
+
+def erase(images: NDArray[np.uint8], places: NDArray[np.int64], generator: np.random.Generator) -> None:
+    """Cover a rectangle of 2 to 25 % of each image at these places with one shade of gray, in place.
+
+    Source: Zhong et al. 2017, "Random Erasing Data Augmentation", arXiv:1708.04896
+    """
+    sides = np.array(images.shape[1:3])
+    areas = generator.uniform(0.02, 0.25, len(places))
+    aspects = np.exp(generator.uniform(-np.log(3), np.log(3), len(places)))
+    shares = np.sqrt(np.stack([areas * aspects, areas / aspects], axis=1))
+    sizes = np.clip(np.rint(shares * sides), 1, sides).astype(np.int64)
+    corners = generator.integers(0, sides - sizes + 1)
+    shades = generator.integers(0, 256, len(places))
+    for place, (height, width), (top, left), shade in zip(places, sizes, corners, shades, strict=True):
+        images[place, top : top + height, left : left + width] = shade
 
 
 # -------------------------------------------------------------------------------------------------------------- loop
@@ -260,16 +269,9 @@ class Trainer:
 
     def _run_epoch(self, scorer: keras.Model, number: int, generator: np.random.Generator) -> Epoch:
         started_s = time.perf_counter()
-        fitted = self._fit(scorer, generator)
-        held_back = self._validate(scorer)
-        epoch = Epoch(
-            epoch=number,
-            loss=round(fitted["loss"], 6),
-            accuracy=round(fitted["accuracy"], 6),
-            validation_loss=round(held_back["loss"], 6),
-            validation_accuracy=round(held_back["accuracy"], 6),
-            seconds=round(time.perf_counter() - started_s, 2),
-        )
+        figures = {**self._fit(scorer, generator), **self._validate(scorer)}
+        rounded = {name: round(figure, 6) for name, figure in figures.items()}
+        epoch = Epoch(epoch=number, seconds=round(time.perf_counter() - started_s, 2), **rounded)
         self.on_epoch(epoch)
         return epoch
 
@@ -280,8 +282,7 @@ class Trainer:
         takes 2.7 or 5.2 s, since for some iterators it runs every operation on one thread.
         """
         shuffled = self.train.take(generator.permutation(len(self.train)))
-        shift_px = round(self.recipe.shift * min(shuffled.images.shape[1:3]))
-        images = augment(shuffled.images, generator, mirror=self.recipe.mirror, shift_px=shift_px)
+        images = augment(shuffled.images, generator, self.recipe)
         targets = keras.utils.to_categorical(shuffled.labels, self.label_count)
         figures = []
         for step in range(self.steps):
@@ -293,7 +294,7 @@ class Trainer:
 
     def _validate(self, scorer: keras.Model) -> Mapping[str, float]:
         targets = keras.utils.to_categorical(self.validation.labels, self.label_count)
-        figures: Mapping[str, float] = scorer.evaluate(
+        figures = scorer.evaluate(
             self.validation.images, targets, batch_size=EVALUATION_BATCH_SIZE, verbose=0, return_dict=True
         )
-        return figures
+        return {f"validation_{name}": float(figure) for name, figure in figures.items()}

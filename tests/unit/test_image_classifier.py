@@ -14,7 +14,7 @@ from handoff.contracts.errors import ArtifactInvalid, DataSetUnavailable, Settin
 from ml_model_development import ImageClassifier
 from ml_model_development.code.recipe import Recipe
 
-TINY = Recipe(stem=16, stages=((16, 0), (16, 0)), epochs=6, batch_size=16, least_steps=1, mirror=False)
+TINY = Recipe(entry=8, stem=16, stages=((16, 0), (16, 0)), epochs=6, batch_size=16, least_steps=1, mirror=False)
 
 
 def _draw(count: int, seed: int) -> tuple[NDArray[np.uint8], list[str]]:

@@ -27,7 +27,7 @@ def test_calibrating_a_scorer_divides_its_scores() -> None:
     """Every score is divided by the temperature, so the order of labels stays."""
     generator = np.random.default_rng(2)
     split = Split(generator.integers(0, 256, (50, 8, 8, 1), dtype=np.uint8), generator.integers(0, 3, 50))
-    scorer = build_scorer(Recipe(stem=16, stages=((16, 0),), epochs=1), split.images, 3)
+    scorer = build_scorer(Recipe(entry=8, stem=16, stages=((16, 0),), epochs=1), split.images, 3)
     before = np.asarray(scorer.predict_on_batch(split.images))
     temperature = calibrate_scorer(scorer, split)
     assert np.asarray(scorer.predict_on_batch(split.images)) == pytest.approx(before / temperature, rel=1e-3, abs=1e-5)

@@ -21,7 +21,7 @@ from ml_model_development.code.recipe import PRESETS, Recipe
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("dark", "light", "striped")
-TINY = Recipe(stem=16, stages=((16, 1), (16, 0)), epochs=4, batch_size=20, least_steps=1, validation_count=24)
+TINY = Recipe(entry=8, stem=16, stages=((16, 1), (16, 0)), epochs=4, batch_size=20, least_steps=1, validation_count=24)
 
 
 def test_versions_are_numbered_on_and_failures_leave_nothing(tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ from ml_model_development.code.training import (
     _orthogonalise,
     augment,
     build_scorer,
+    erase,
     shift,
 )
 
-TINY = Recipe(stem=16, stages=((16, 1), (32, 0)), epochs=1, batch_size=32, least_steps=1)
+TINY = Recipe(entry=8, stem=16, stages=((16, 1), (32, 0)), epochs=1, batch_size=32, least_steps=1)
 
 
 def _noise(count: int, shape: tuple[int, int, int], label_count: int = 3) -> Split:
@@ -103,7 +104,7 @@ def test_going_on_keeps_the_features_and_replaces_the_head_where_labels_differ()
     scores = np.asarray(same.predict_on_batch(images))
     assert np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True) == pytest.approx(probabilities, abs=1e-5)
     assert np.asarray(other.predict_on_batch(images)).shape == (4, 7)
-    assert other.get_layer("stem0") is classifier.get_layer("stem0")
+    assert other.get_layer("stem") is classifier.get_layer("stem")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_a_mixed_precision_training_is_finished_in_32_bits(monkeypatch: pytest.M
     monkeypatch.setattr("ml_model_development.code.training.training_dtype", lambda: "mixed_bfloat16")
     split = _noise(64, (8, 8, 1))
     trainer = Trainer(recipe=TINY, train=split, validation=split, label_count=3, seed=1)
-    assert trainer._compiled_scorer().get_layer("stem0").compute_dtype == "bfloat16"
+    assert trainer._compiled_scorer().get_layer("stem").compute_dtype == "bfloat16"
     assert {layer.compute_dtype for layer in trainer.run().scorer.layers} <= {"float32", "uint8"}
 
 
@@ -152,14 +153,31 @@ def test_augmentation_mirrors_some_and_leaves_the_original() -> None:
     """Every image is itself or its mirror, both occur, and the same generator gives the same."""
     images = _noise(50, (4, 4, 1)).images
     before = images.copy()
-    made = augment(images, np.random.default_rng(1), mirror=True, shift_px=0)
+    still = replace(TINY, shift=0.0)
+    made = augment(images, np.random.default_rng(1), still)
     same = (made == images).all(axis=(1, 2, 3))
     mirrored = (made == images[:, :, ::-1]).all(axis=(1, 2, 3))
     assert (same | mirrored).all()
     assert 5 < same.sum() < 45
     assert (images == before).all()
-    assert (augment(images, np.random.default_rng(1), mirror=True, shift_px=0) == made).all()
-    assert (augment(images, np.random.default_rng(1), mirror=False, shift_px=0) == images).all()
+    assert (augment(images, np.random.default_rng(1), still) == made).all()
+    assert (augment(images, np.random.default_rng(1), replace(still, mirror=False)) == images).all()
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (3, 40, 3), (1, 1, 1)])
+def test_erasing_covers_a_rectangle_of_some_images(shape: tuple[int, int, int]) -> None:
+    """Each image named has one shade in one rectangle and is itself elsewhere; the others stay."""
+    images = _noise(40, shape).images
+    before = images.copy()
+    erase(images, np.arange(20), np.random.default_rng(3))
+    assert (images[20:] == before[20:]).all()
+    for image, old in zip(images[:20], before[:20], strict=True):
+        changed = (image != old).any(axis=2)
+        rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+        if len(rows):
+            covered = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            assert len(np.unique(covered)) == 1
+            assert covered.size <= max(0.3 * image.size, image.shape[2] * max(shape[:2]))
 
 
 def test_images_to_choose_by_are_not_trained_on() -> None:
