@@ -53,17 +53,18 @@ def quantise_graph(float_path: Path, int8_path: Path, calibration_images: NDArra
         prepared = Path(folder) / "prepared.onnx"
         # Shapes are static but for the batch's, which symbolic inference would need SymPy to follow.
         quant_pre_process(float_path, prepared, skip_symbolic_shape=True)
-        graph = onnx.load(prepared).graph
+        model = onnx.load(prepared)
+        _name_nodes(model.graph)
         quantize_static(
-            prepared,
+            model,
             int8_path,
-            _Calibration(graph.input[0].name, _take_evenly(calibration_images, CALIBRATION_COUNT)),
+            _Calibration(model.graph.input[0].name, _take_evenly(calibration_images, CALIBRATION_COUNT)),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=_float_nodes(graph),
+            nodes_to_exclude=_float_nodes(model.graph),
         )
 
 
@@ -101,6 +102,12 @@ def _take_evenly(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     """So many images, all if there are fewer, from the whole array: it may be in the order of its labels."""
     places = np.linspace(0, len(images) - 1, num=min(count, len(images)))
     return images[places.astype(np.intp)]
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Give each node a name of its own: by their names the quantiser is told which to leave out."""
+    for place, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{place}"
 
 
 def _float_nodes(graph: onnx.GraphProto) -> list[str]:
