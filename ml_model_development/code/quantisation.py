@@ -63,6 +63,7 @@ def quantise_graph(float_path: Path, int8_path: Path, calibration_images: NDArra
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
+            reduce_range=True,  # 7 bits: sums of two 8-bit products overflow where a processor has no VNNI
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_exclude=_float_nodes(model.graph),
         )

@@ -25,8 +25,8 @@ pytest.importorskip("tensorflow", reason="the trainer's packages are not install
 GRAPH_RUNTIMES = sorted(set(RUNTIMES) - {"keras"})
 # The same float additions in another order.
 FLOAT_TOLERANCE = 1e-5
-# int8 graphs: the share of labels that stay, and how far a probability moves on average. Some three times what was
-# measured (0.997 and 0.0008); runtimes round features at other places, so they differ from each other as much.
+# int8 graphs: the share of labels that stay, and how far a probability moves on average. Twice to three times
+# what was measured (0.996 and 0.0011); runtimes round features at other places, so they differ from each other as much.
 EQUAL_LABELS = 0.99
 MEAN_DIFFERENCE = 0.0025
 # A model of other images: 8x8 pixels, three labels.
