@@ -130,6 +130,17 @@ def test_two_threads_at_once_answer_as_one(model: Model, runtime: str) -> None:
         assert all((again == alone).all() for again in answer)
 
 
+def test_every_convolution_of_an_int8_graph_is_run_in_int8(model: Model) -> None:
+    """OpenVINO fuses the marks of quantisation around each convolution, those around residual sums included."""
+    openvino = pytest.importorskip("classifiers.openvino", exc_type=ImportError).openvino
+    compiled = openvino.Core().compile_model(model.folder / "model.int8.onnx", "CPU")
+    run = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ordered_ops()]
+    layers = [(info["layerType"].astype(str), info["primitiveType"].astype(str)) for info in run]
+    convolutions = [primitive for layer, primitive in layers if layer == "Convolution"]
+    assert convolutions
+    assert all(primitive.endswith("_I8") for primitive in convolutions)
+
+
 def test_the_preferred_runtimes_read_graphs() -> None:
     """What `auto` may choose needs no Keras."""
     assert set(PREFERRED) <= set(GRAPH_RUNTIMES)
