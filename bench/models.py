@@ -125,8 +125,11 @@ def find_rows(folders: Sequence[Path]) -> Iterator[Row]:
                 yield Row(model=_name(folder), runtime=runtime, precision=precision, path=folder / name)
 
 
-def measure(rows: Sequence[Row], *, rounds: int, starts: int, log: Path) -> None:
-    """Start every row so many times, keep the last process of each, and measure them in turn."""
+def measure(rows: Sequence[Row], *, rounds: int, starts: int, log: Path) -> int:
+    """Start every row so many times, keep the last process of each, and measure them in turn.
+
+    Gives how many images the accuracy is of.
+    """
     core = max(os.sched_getaffinity(0))
     with ExitStack() as stack, tempfile.TemporaryDirectory() as scratch:
         processes = []
@@ -136,7 +139,7 @@ def measure(rows: Sequence[Row], *, rounds: int, starts: int, log: Path) -> None
                 Process(row, core=core, log=log).close()
             processes.append(Process(row, core=core, log=log))
             stack.callback(processes[-1].close)
-        _judge(processes, Path(scratch))
+        image_count = _judge(processes, Path(scratch))
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr)
             for process in processes:
@@ -144,17 +147,18 @@ def measure(rows: Sequence[Row], *, rounds: int, starts: int, log: Path) -> None
                     rates.append(process.ask("rate", size))
         for process in processes:
             process.row.rss_mb = process.ask("memory")
+    return image_count
 
 
-def _judge(processes: Sequence[Process], scratch: Path) -> None:
-    """Have each row classify the test images."""
+def _judge(processes: Sequence[Process], scratch: Path) -> int:
+    """Have each row classify the test images; how many there are."""
     test = read_test_images()
     source, target = scratch / "images.npy", scratch / "probabilities.npy"
     np.save(source, test.images)
     for process in processes:
         process.ask("classify", source, target)
         process.row.accuracy = float((np.load(target).argmax(axis=1) == test.labels).mean())
-    print(f"accuracy is of {len(test):,} images", file=sys.stderr)
+    return len(test)
 
 
 def format_table(found: Sequence[dict[str, Any]]) -> str:
@@ -186,10 +190,11 @@ def main() -> None:
         subprocess.run([sys.executable, Path(__file__).with_name("baseline.py"), BASELINE], env=_quiet(), check=True)
     rows = list(find_rows([*arguments.folders, BASELINE]))
     log = arguments.output.with_suffix(".log")
-    measure(rows, rounds=arguments.rounds, starts=arguments.starts, log=log)
+    image_count = measure(rows, rounds=arguments.rounds, starts=arguments.starts, log=log)
     found = [row.figures() for row in rows]
     print(
-        f"One core, {platform.machine()}, Python {platform.python_version()}; medians of {arguments.rounds} rounds.\n"
+        f"One core, {platform.machine()}, Python {platform.python_version()}; medians of {arguments.rounds} rounds;"
+        f" accuracy of {image_count:,} test images.\n"
     )
     print(format_table(found))
     arguments.output.write_text(json.dumps(found, indent=1))
