@@ -19,7 +19,7 @@ from ml_model_development.code.data_sources import download, fetch_package, find
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # The packages that shape a trained model, or the graph written from it.
-PACKAGES = ("keras", "tensorflow", "numpy", "onnx", "onnxruntime", "tf2onnx")
+PACKAGES = ("keras", "tensorflow", "torch", "jax", "numpy", "onnx", "onnxruntime", "openvino", "tf2onnx")
 _STDERR = 2
 
 DATA_OPTION = click.option(

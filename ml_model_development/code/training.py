@@ -106,16 +106,8 @@ class OrthogonalSGD(keras.optimizers.SGD):  # type: ignore[misc] # untyped base
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"
     """
 
-    def __init__(
-        self,
-        *,
-        kernel_rate: float = 0.1,
-        kernel_momentum: float = 0.95,
-        momentum: float = 0.9,
-        nesterov: bool = True,
-        **settings: Any,  # noqa: ANN401 - SGD's
-    ) -> None:
-        super().__init__(momentum=momentum, nesterov=nesterov, **settings)
+    def __init__(self, *, kernel_rate: float = 0.1, kernel_momentum: float = 0.95, **settings: Any) -> None:  # noqa: ANN401 - SGD's
+        super().__init__(**{"momentum": 0.9, "nesterov": True, **settings})
         self.kernel_rate, self.kernel_momentum = kernel_rate, kernel_momentum
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:  # noqa: ANN401 - backend tensors
