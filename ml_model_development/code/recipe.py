@@ -42,8 +42,8 @@ class Recipe:
 
 PRESETS: Mapping[str, Recipe] = MappingProxyType(
     {
-        "quick": Recipe(entry=0, stem=32, stages=((48, 0), (96, 1)), epochs=8),
+        "quick": Recipe(entry=0, stem=32, stages=((48, 0), (96, 1)), epochs=6),
         "standard": Recipe(entry=16, stem=64, stages=((64, 1), (128, 1)), epochs=50, shift=2 / 28, erase_share=0.3),
-        "best": Recipe(entry=16, stem=64, stages=((64, 1), (128, 1)), epochs=200, shift=2 / 28, erase_share=0.5),
+        "best": Recipe(entry=16, stem=64, stages=((64, 1), (128, 1)), epochs=110, shift=2 / 28, erase_share=0.5),
     }
 )
