@@ -1,7 +1,9 @@
 """Train an image classifier, from pixels to weights: network, optimizer, augmentation and loop, from top to bottom.
 
-Written for Keras 3 alone: it runs on whichever backend KERAS_BACKEND names, on processors and on GPUs. What each preset
-reaches, with its deviation, n, seconds, hardware and versions, stands below and in docs/training.md.
+Fashion-MNIST, test split, as served (int8); two shared cores (AVX-512, no GPU), Keras 3.15 on TensorFlow 2.21:
+    quick       92.65 ± 0.15 %   n = 3     120 s, all included
+    standard    95.09 %          n = 1   2,416 s, all included; the committed artifact
+It is Keras 3 alone: it runs on whichever backend KERAS_BACKEND names, on processors and on GPUs.
 """
 
 from __future__ import annotations
