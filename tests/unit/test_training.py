@@ -109,7 +109,7 @@ def test_going_on_keeps_the_features_and_replaces_the_head_where_labels_differ()
 
 @pytest.mark.parametrize(
     ("count", "batch_size", "steps", "epochs"),
-    [(55_000, 256, 214, 8), (1_437, 44, 32, 25), (100, 8, 12, 67), (5, 5, 1, 800)],
+    [(55_000, 256, 214, 6), (1_437, 44, 32, 25), (100, 8, 12, 67), (5, 5, 1, 800)],
 )
 def test_small_data_sets_are_seen_more_often(count: int, batch_size: int, steps: int, epochs: int) -> None:
     """Fewer images make smaller batches and more epochs, so that there are enough steps to learn from."""
