@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import keras
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.loading import load_classifiers
 from classifiers.protocol import Probabilities
 from handoff.artifacts import Artifact, digest_file, write_manifest
 from handoff.contracts.manifest import Manifest
 from ml_model_development.code.balance import describe_balance
 from ml_model_development.code.build_model_utils import list_packages
-from ml_model_development.code.classification import classify_all
 from ml_model_development.code.data_set import Split
 from ml_model_development.code.evaluation import evaluate, to_figures
 from ml_model_development.code.export import (
@@ -33,7 +29,7 @@ from ml_model_development.code.export import (
     export_graph,
     export_keras,
 )
-from ml_model_development.code.history import Training
+from ml_model_development.code.history import Training, write_history
 from ml_model_development.code.models import count_macs
 from ml_model_development.code.quantisation import CALIBRATION_COUNT, INT8_NAME, measure_quantisation, quantise_graph
 from ml_model_development.code.report import Report, describe_model, write_report
@@ -69,10 +65,9 @@ def write_artifact(folder: Path, trained: Trained, test: Split, *, name: str, no
     """
     validated = _export(folder, trained)
     graph = _choose_graph(validated, trained.validation.labels)
-    draft = Artifact(folder, _describe(folder, trained, name=name, graph=graph))
-    tested = _test(draft, trained, test)
+    tested = _classify(folder, trained, test.images)  # the only reading of the test split
     evaluation = evaluate(tested[graph], test.labels, trained.labels)
-    manifest = msgspec.structs.replace(draft.manifest, accuracy=evaluation.accuracy)
+    manifest = _describe(folder, trained, name=name, graph=graph, accuracy=evaluation.accuracy)
     figures = {
         "version": folder.name,
         "preset": trained.preset,
@@ -84,7 +79,7 @@ def write_artifact(folder: Path, trained: Trained, test: Split, *, name: str, no
         **to_figures(evaluation),
     }
     (folder / METRICS_NAME).write_text(_to_json(figures), encoding="utf-8")
-    _write_history(folder, trained.training)
+    write_history(folder, trained.training.history)
     report = Report(
         title=f"{name} {folder.name}",
         evaluation=evaluation,
@@ -105,15 +100,13 @@ def _export(folder: Path, trained: Trained) -> dict[str, Probabilities]:
 
     Raises: ArtifactInvalid: the float graph does not agree with the reference
     """
-    images = trained.validation.images
     export_keras(trained.model, folder / KERAS_NAME)
     export_graph(trained.model, folder / GRAPH_NAME)
     step = max(1, len(trained.train) // CALIBRATION_COUNT)
     quantise_graph(folder / GRAPH_NAME, folder / INT8_NAME, trained.train.images[::step])
-    reference = trained.model.predict(images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)
-    graphs = {name: classify_with_graph(folder / name, images) for name in (GRAPH_NAME, INT8_NAME)}
-    check_agreement(reference, graphs[GRAPH_NAME])
-    return {KERAS_NAME: reference, **graphs}
+    validated = _classify(folder, trained, trained.validation.images)
+    check_agreement(validated[KERAS_NAME], validated[GRAPH_NAME])
+    return validated
 
 
 def _choose_graph(validated: Mapping[str, Probabilities], truth: NDArray[np.int64]) -> str:
@@ -121,13 +114,11 @@ def _choose_graph(validated: Mapping[str, Probabilities], truth: NDArray[np.int6
     return INT8_NAME if cost.worth_serving else GRAPH_NAME
 
 
-def _test(draft: Artifact, trained: Trained, test: Split) -> dict[str, Probabilities]:
-    """The only reading of the test split: what each form of the model says of it."""
-    tested = {KERAS_NAME: trained.model.predict(test.images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)}
-    for name in (GRAPH_NAME, INT8_NAME):
-        served = Artifact(draft.path, msgspec.structs.replace(draft.manifest, graph=name))
-        tested[name] = classify_all(load_classifiers(served), test.images)
-    return tested
+def _classify(folder: Path, trained: Trained, images: NDArray[np.uint8]) -> dict[str, Probabilities]:
+    """What each form of the model says of images."""
+    reference = trained.model.predict(images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)
+    graphs = {name: classify_with_graph(folder / name, images) for name in (GRAPH_NAME, INT8_NAME)}
+    return {KERAS_NAME: reference, **graphs}
 
 
 def _compare(
@@ -137,13 +128,14 @@ def _compare(
     trained: Trained,
     test: Split,
 ) -> Figures:
-    answers, reference = tested[name], tested[KERAS_NAME]
+    answers = tested[name]
+    cost = measure_quantisation(tested[KERAS_NAME], answers, test.labels)
     return {
         "accuracy": float((answers.argmax(axis=1) == test.labels).mean()),
         "validation_accuracy": float((validated[name].argmax(axis=1) == trained.validation.labels).mean()),
-        "labels_unlike_reference": int((answers.argmax(axis=1) != reference.argmax(axis=1)).sum()),
-        "largest_probability_difference": float(np.abs(answers - reference).max()),
-        "mean_probability_difference": float(np.abs(answers - reference).mean()),
+        "labels_unlike_reference": cost.labels_changed,
+        "largest_probability_difference": cost.largest_difference,
+        "mean_probability_difference": cost.mean_difference,
     }
 
 
@@ -171,14 +163,6 @@ def _describe_size(folder: Path, trained: Trained) -> dict[str, str]:
     }
 
 
-def _write_history(folder: Path, training: Training) -> None:
-    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = [asdict(epoch) for epoch in training.history]
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def _to_json(figures: Figures) -> str:
     """Indented JSON with one line a row of the confusion matrix."""
     rows = [json.dumps(row) for row in figures["confusion"]]
@@ -186,7 +170,7 @@ def _to_json(figures: Figures) -> str:
     return rest.replace('"ROWS"', "[\n    " + ",\n    ".join(rows) + "\n  ]") + "\n"
 
 
-def _describe(folder: Path, trained: Trained, *, name: str, graph: str) -> Manifest:
+def _describe(folder: Path, trained: Trained, *, name: str, graph: str, accuracy: float) -> Manifest:
     height, width, channels = trained.train.images.shape[1:]
     return Manifest(
         name=name,
@@ -195,7 +179,7 @@ def _describe(folder: Path, trained: Trained, *, name: str, graph: str) -> Manif
         input_shape=(height, width, channels),
         files={file: digest_file(folder / file) for file in (KERAS_NAME, GRAPH_NAME, INT8_NAME)},
         graph=graph,
-        accuracy=0.0,
+        accuracy=accuracy,
         validation_accuracy=trained.training.best.validation_accuracy,
         seed=trained.seed,
         preset=trained.preset,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ml_model_development.code.calibration import Bin, wilson_interval
 from ml_model_development.code.evaluation import Evaluation, most_wrong
+from ml_model_development.code.history import Epoch
 
 # Colours that colour-blind readers tell apart: Okabe and Ito, "Color Universal Design", 2008.
 BLUE: Final = "#0072B2"
@@ -34,30 +35,6 @@ _LINE_INCHES: Final = 0.2
 _LABEL_WIDTH: Final = 22
 # What stands in a label is text, also a dollar sign.
 _PLAIN: Final[dict[Any, Any]] = {"text.parse_math": False}
-
-
-class EpochFigures(Protocol):
-    """What the curves need of an epoch."""
-
-    @property
-    def epoch(self) -> int:
-        """Its number, from 1."""
-
-    @property
-    def loss(self) -> float:
-        """On the images trained on."""
-
-    @property
-    def accuracy(self) -> float:
-        """The same, as a fraction."""
-
-    @property
-    def validation_loss(self) -> float:
-        """On the images held back."""
-
-    @property
-    def validation_accuracy(self) -> float:
-        """The same, as a fraction."""
 
 
 def draw_confusion(evaluation: Evaluation, path: Path) -> None:
@@ -81,7 +58,7 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
         _save(figure, path)
 
 
-def draw_curves(history: Sequence[EpochFigures], path: Path) -> None:
+def draw_curves(history: Sequence[Epoch], path: Path) -> None:
     """Draw loss and accuracy over the epochs, on trained and on held-back images."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from classifiers import keras as reference
 from classifiers.loading import REFERENCE_NAME, load_classifiers
+from classifiers.protocol import Classifier
 from handoff.artifacts import Artifact, read_artifact
 from handoff.contracts.errors import ArtifactInvalid, DataSetUnavailable, SettingsInvalid
 from handoff.contracts.images import ImageShape
@@ -58,7 +59,7 @@ class ImageClassifier:
         self._labels: tuple[str, ...] = ()
         self._model: keras.Model | None = None
         self._trained: Trained | None = None
-        self._artifact: Artifact | None = None
+        self._classifiers: list[Classifier] = []
 
     @classmethod
     def load(
@@ -69,9 +70,10 @@ class ImageClassifier:
         Raises: ArtifactInvalid: its manifest or digests do not hold, or Keras cannot load it
         """
         found = cls(preset, recipe=recipe, seed=seed)
-        found._artifact = read_artifact(Path(folder))
-        found._labels = tuple(found._artifact.manifest.labels)
-        found._model = reference.load(found._artifact.path / REFERENCE_NAME, threads=1)[0].model
+        artifact = read_artifact(Path(folder))
+        found._labels = tuple(artifact.manifest.labels)
+        found._model = reference.load(artifact.path / REFERENCE_NAME, threads=1)[0].model
+        found._classifiers = load_classifiers(artifact)
         return found
 
     @property
@@ -116,7 +118,8 @@ class ImageClassifier:
         with Progress(epochs=trainer.epochs, image_count=trainer.steps * trainer.batch_size) as progress:
             training = replace(trainer, on_step=progress.step, on_epoch=progress.epoch).run()
         temperature = calibrate_scorer(training.scorer, held_back)
-        self._labels, self._model, self._artifact = names, build_classifier(training.scorer), None
+        self._labels, self._model = names, build_classifier(training.scorer)
+        self._classifiers = [reference.KerasClassifier(self._model)]
         self._trained = Trained(
             model=self._model,
             labels=names,
@@ -139,8 +142,7 @@ class ImageClassifier:
         pixels = self._fitting(images)
         if not len(pixels):
             return np.empty((0, len(self._labels)), np.float32)
-        served = self._artifact and load_classifiers(self._artifact)
-        return classify_all(served or [reference.KerasClassifier(self._ready())], pixels)
+        return classify_all(self._classifiers, pixels)
 
     def test(self, images: NDArray[Any], labels: Labels) -> Evaluation:
         """Classify labelled images and compare: accuracy, calibration, and figures for each label.

@@ -15,8 +15,8 @@ from handoff.contracts.images import default_image_ids
 from handoff.contracts.predictions import encode_predictions
 from ml_model_development.code.evaluation import Evaluation, to_figures
 from ml_model_development.code.evaluation_text import confusion_lines, label_lines, summary_lines
+from ml_model_development.code.history import read_history
 from ml_model_development.code.labelled_images import LabelledImages
-from ml_model_development.code.past_training import read_past_training
 from ml_model_development.code.reproduction import Reproduction
 
 
@@ -104,7 +104,7 @@ def report_outcome(folder: Path, outcome: Outcome) -> Path:
         evaluation=outcome.evaluation,
         split=outcome.images.split,
         probabilities=outcome.probabilities,
-        history=read_past_training(outcome.artifact.path),
+        history=read_history(outcome.artifact.path),
         tables={"Model": describe_model(manifest), "Evaluation": evaluated},
         notes=[f"Left out: {line}" for line in _unreadable_lines(outcome)],
     )

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.manifest import Manifest
 from ml_model_development.code.charts import (
-    EpochFigures,
     draw_confusion,
     draw_curves,
     draw_most_wrong,
@@ -21,6 +20,7 @@ from ml_model_development.code.charts import (
 )
 from ml_model_development.code.data_set import Split
 from ml_model_development.code.evaluation import Evaluation, LabelQuality, most_confused
+from ml_model_development.code.history import Epoch
 from ml_model_development.code.report_page import (
     PAGE,
     STYLE,
@@ -52,7 +52,7 @@ class Report:
     split: Split
     """The images that were classified, with their true labels."""
     probabilities: NDArray[np.float32]
-    history: Sequence[EpochFigures] = ()
+    history: Sequence[Epoch] = ()
     """The epochs of the training, where known."""
     tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Further tables by title: what each row is called and what it says, such as speed and size."""

@@ -29,7 +29,7 @@ from ml_model_development.code.data_set import LABELS, DataSet, Split
 from ml_model_development.code.evaluate_model import command, find_artifact
 from ml_model_development.code.evaluation import evaluate
 from ml_model_development.code.evaluation_text import confusion_lines, label_lines, summary_lines
-from ml_model_development.code.past_training import read_past_training
+from ml_model_development.code.history import read_history
 from ml_model_development.code.reproduction import TEST_DIGEST, compare, digest_split
 
 SHAPE = (2, 3, 1)
@@ -173,7 +173,7 @@ def test_a_report_is_written_where_it_is_wanted(artifact: Path, data: tuple[str,
 
 def test_a_page_needs_no_history() -> None:
     """A history that is missing or was written by something else is none."""
-    assert read_past_training(Path("none")) == []
+    assert read_history(Path("none")) == []
 
 
 def test_a_version_number_stands_for_its_folder(folder: Path) -> None:
