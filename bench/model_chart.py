@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 MARKERS = {"openvino": "o", "onnx": "s", "keras": "^", "keras predict": "v"}
 # A row is better than another that is slower and less accurate.
@@ -28,7 +29,9 @@ def draw_chart(rows: Sequence[Row], batch_size: int, path: Path) -> None:
     front = sorted((row["rates"][str(batch_size)], row["accuracy"] * 100) for row in best_rows(rows, batch_size))
     axes.plot(*zip(*front, strict=True), **_FRONT_STYLE)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(f"images a second on one core, {batch_size:,} a call")
     axes.set_ylabel("accuracy on the test images, %")
     axes.grid(which="both", alpha=0.25)

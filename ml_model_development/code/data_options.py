@@ -25,27 +25,13 @@ from ml_model_development.code.labelled_images import LabelledImages, Part, fit_
 _SHOWN = 10
 
 _PATH = click.Path(path_type=Path)
-_OPTIONS = (
-    click.option("--images", type=_PATH, help="Images to train on: idx, CSV, npy, npz, or a folder of PNG or JPEG."),
-    click.option("--labels", type=_PATH, help="Their labels, where they lie elsewhere: idx, npy, CSV or text."),
-    click.option("--test-images", type=_PATH, help="Images to test with [default: a share of --images]."),
-    click.option("--test-labels", type=_PATH, help="Their labels, where they lie elsewhere."),
+_READING_OPTIONS = (
     click.option(
         "--label-names", metavar="FILE|A,B,…", help="Names of integer labels, by id: one a line, or with commas."
     ),
     click.option("--label-column", default="label", show_default=True, help="Column of a CSV file with the labels."),
     click.option(
-        "--shape", type=Shape(), metavar="HxW[xC]", help="Of images in flat rows [default: square, gray or RGB]."
-    ),
-    click.option(
         "--size", type=Size(), metavar="HxW", help="Resize every image [default: pictures must be of one size]."
-    ),
-    click.option(
-        "--test-share",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        default=0.2,
-        show_default=True,
-        help="Share of each label's images to test with, where no test images are named.",
     ),
     click.option(
         "--max-unreadable",
@@ -54,6 +40,23 @@ _OPTIONS = (
         show_default=True,
         help="Share of a folder's pictures that may be unreadable; they are listed and left out.",
     ),
+)
+_OPTIONS = (
+    click.option("--images", type=_PATH, help="Images to train on: idx, CSV, npy, npz, or a folder of PNG or JPEG."),
+    click.option("--labels", type=_PATH, help="Their labels, where they lie elsewhere: idx, npy, CSV or text."),
+    click.option("--test-images", type=_PATH, help="Images to test with [default: a share of --images]."),
+    click.option("--test-labels", type=_PATH, help="Their labels, where they lie elsewhere."),
+    click.option(
+        "--shape", type=Shape(), metavar="HxW[xC]", help="Of images in flat rows [default: square, gray or RGB]."
+    ),
+    click.option(
+        "--test-share",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.2,
+        show_default=True,
+        help="Share of each label's images to test with, where no test images are named.",
+    ),
+    *_READING_OPTIONS,
 )
 
 
@@ -91,10 +94,18 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
             said["label_names"] = read_label_names(said["label_names"])
         return command(images=DataOptions(**said), **given)
 
-    made: Callable[..., Any] = packed
-    for option in reversed(_OPTIONS):
-        made = option(made)
-    return made
+    return _add(packed, _OPTIONS)
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add those of them that say how labelled images are read, one parameter an option."""
+    return _add(command, _READING_OPTIONS)
+
+
+def _add(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def data_set_from(options: DataOptions, *, data: Path | None = None, seed: int = 1) -> ChosenData:

@@ -25,10 +25,10 @@ from classifiers.protocol import Classifier
 from handoff.artifacts import Artifact, read_artifact
 from handoff.console import Command, json_option, print_json
 from handoff.contracts.errors import SettingsInvalid
-from handoff.image_files.options import Size
 from handoff.progress import Progress
 from ml_model_development.code.build_model_utils import DATA_OPTION, REPOSITORY, quiet_import
 from ml_model_development.code.classification import classify_all, warm_up
+from ml_model_development.code.data_options import reading_options
 from ml_model_development.code.evaluation import evaluate
 from ml_model_development.code.evaluation_images import EvaluationImages, read_images, read_test_split
 from ml_model_development.code.label_ids import read_label_names
@@ -69,16 +69,7 @@ class Options:
 @click.argument("artifact")
 @click.argument("images", type=click.Path(path_type=Path), required=False)
 @click.option("--labels", type=click.Path(path_type=Path), help="File of their labels, where they are apart.")
-@click.option("--label-names", metavar="FILE|A,B,…", help="Names of integer labels, by id [default: the model's].")
-@click.option("--label-column", default="label", show_default=True, help="Column of the labels in a CSV file.")
-@click.option("--size", type=Size(), metavar="HxW", help="Resize every picture [default: it must be the model's].")
-@click.option(
-    "--max-unreadable",
-    type=click.FloatRange(0, 1),
-    default=0.01,
-    show_default=True,
-    help="Share of pictures that may be left out because they cannot be read.",
-)
+@reading_options
 @DATA_OPTION
 @click.option(
     "--runtime",
