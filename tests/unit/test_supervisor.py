@@ -29,6 +29,21 @@ while True:
 STARTING = "import pathlib, signal, sys; pathlib.Path(sys.argv[1], sys.argv[2]).touch(); signal.pause()"
 # Holds on to its work whatever it is asked.
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + STARTING
+# Ends when it is asked to and its file says "go"; asked twice, it ends badly.
+SLOW = """
+import os, pathlib, signal, sys, time
+asked = []
+def ask(*_):
+    asked.append(1)
+signal.signal(signal.SIGTERM, ask)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+mine = pathlib.Path(sys.argv[1]) / f"{sys.argv[2]}-{os.getpid()}"
+mine.touch()
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+while not asked or not mine.read_text():
+    time.sleep(0.005)
+sys.exit(len(asked) - 1)
+"""
 # Ends when its standard input does, as a supervised worker.
 WATCHING = "import pathlib, sys; pathlib.Path(sys.argv[1], sys.argv[2]).touch(); sys.stdin.read(); sys.exit(0)"
 
@@ -145,12 +160,114 @@ def test_a_worker_sees_when_its_supervisor_is_gone(tmp_path: Path) -> None:
     """Its standard input stays open as long as the supervisor lives, and ends with it."""
     running = Running(tmp_path, WATCHING, workers=1)
     running.wait_until(lambda: running.started() == ["worker-1"])
-    (process,) = running.supervisor._processes.values()
-    assert process.stdin is not None
-    assert process.poll() is None
-    running.supervisor._draining.set()
-    process.stdin.close()
+    popen = running.supervisor._processes[1]._popen
+    assert popen.stdin is not None
+    assert popen.poll() is None
+    running.supervisor._draining = True
+    popen.stdin.close()
+    popen.wait()
+    running.supervisor.drain()
     assert running.ends_with() == ExitCode.OK
+
+
+def names(running: Running) -> list[str]:
+    """The workers started so far, without their process ids."""
+    return [name.rpartition("-")[0] for name in running.started()]
+
+
+def test_more_workers_are_started_and_the_last_ones_drained(tmp_path: Path) -> None:
+    """One drained on demand is not replaced; the others go on, and a free number is used again."""
+    running = Running(tmp_path, OBEDIENT, workers=1)
+    assert running.supervisor.scale_to(3)
+    running.wait_until(lambda: len(running.started()) == 3)
+    assert names(running) == ["worker-1", "worker-2", "worker-3"]
+    first = running.supervisor._processes[1]._popen
+    assert running.supervisor.scale_to(1)
+    last = [running.supervisor._processes[number]._popen for number in (2, 3)]
+    running.wait_until(lambda: all(popen.poll() == ExitCode.OK for popen in last))
+    assert running.supervisor.worker_count == 1
+    assert running.supervisor.scale_to(2)
+    running.wait_until(lambda: len(running.started()) == 4)
+    assert names(running) == ["worker-1", "worker-2", "worker-2", "worker-3"]
+    assert first.poll() is None
+    running.supervisor.drain()
+    assert running.ends_with() == ExitCode.OK
+    assert len(running.started()) == 4
+
+
+def test_a_worker_wanted_again_while_it_drains_ends_first(tmp_path: Path) -> None:
+    """Never two of one name; and however often it is asked, it hears of it once, for a second time would force."""
+    running = Running(tmp_path, SLOW, workers=1)
+    running.supervisor.scale_to(2)
+    running.wait_until(lambda: len(running.started()) == 2)
+    leaving = running.supervisor._processes[2]._popen
+    for wanted in (1, 2, 1, 2):
+        assert running.supervisor.scale_to(wanted)
+    assert leaving.poll() is None
+    assert len(running.started()) == 2
+    (file,) = tmp_path.glob("worker-2-*")
+    file.write_text("go")
+    running.wait_until(lambda: len(running.started()) == 3)
+    assert leaving.returncode == ExitCode.OK
+    assert names(running) == ["worker-1", "worker-2", "worker-2"]
+    running.supervisor.drain()
+    for path in tmp_path.iterdir():
+        path.write_text("go")
+    assert running.ends_with() == ExitCode.OK
+
+
+def test_a_worker_that_is_draining_already_is_not_forced_by_the_end(tmp_path: Path) -> None:
+    """The supervisor waits for it too."""
+    running = Running(tmp_path, SLOW)
+    running.wait_until(lambda: len(running.started()) == 2)
+    running.supervisor.scale_to(1)
+    running.supervisor.drain()
+    running.supervisor.drain()
+    for path in tmp_path.iterdir():
+        path.write_text("go")
+    assert running.ends_with() == ExitCode.OK
+
+
+def test_a_worker_killed_while_it_drains_is_not_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody wants another; the log says how it ended."""
+    running = Running(tmp_path, DEAF)
+    running.wait_until(lambda: len(running.started()) == 2)
+    running.supervisor.scale_to(1)
+    running.supervisor._processes[2].kill()
+    running.wait_until(lambda: "worker-2 was to drain and ended with exit code -9" in caplog.text)
+    running.supervisor.kill()
+    assert running.ends_with() == ExitCode.WORKERS_FAILED
+    assert len(running.started()) == 2
+
+
+def test_the_number_of_workers_may_be_set_before_they_run(tmp_path: Path) -> None:
+    """Who scales need not wait for `run`, which then keeps that number."""
+    supervisor = Supervisor(
+        lambda name: [sys.executable, "-c", OBEDIENT, str(tmp_path), name],
+        worker_count=1,
+        environment=dict(os.environ),
+    )
+    supervisor.scale_to(2)
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    tick = threading.Event()
+    assert any(len(list(tmp_path.iterdir())) == 2 or tick.wait(0.01) for _ in range(3000))
+    supervisor.drain()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert supervisor.worker_count == 2
+
+
+def test_draining_ends_scaling(tmp_path: Path) -> None:
+    """Whoever scales is told, and nothing is started any more."""
+    running = Running(tmp_path, OBEDIENT, workers=1)
+    assert not running.supervisor.wait_for_drain(0)
+    running.wait_until(lambda: len(running.started()) == 1)
+    running.supervisor.drain()
+    assert running.supervisor.wait_for_drain(0)
+    assert not running.supervisor.scale_to(3)
+    assert running.ends_with() == ExitCode.OK
+    assert len(running.started()) == 1
 
 
 @pytest.mark.parametrize(("verbose", "flag"), [(True, "--verbose"), (False, "--quiet")])
