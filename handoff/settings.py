@@ -40,6 +40,17 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_batch_images: int = 20_000
 
 
+class ScalingSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How `fashion worker --workers auto` follows the backlog of requests."""
+
+    min_workers: int = 1
+    max_workers: int = 0
+    backlog_per_worker: int = 0
+    oldest_unacked_age_s: float = 30.0
+    scale_down_after_s: float = 60.0
+    period_s: float = 2.0
+
+
 class ClientSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How clients cut and send images."""
 
@@ -55,6 +66,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: str = "file:var/store"
     topology: Topology = Topology()
     worker: WorkerSettings = WorkerSettings()
+    scaling: ScalingSettings = ScalingSettings()
     client: ClientSettings = ClientSettings()
 
 
@@ -173,6 +185,12 @@ def _check(settings: Settings) -> None:
         "worker.max_images": 1,
         "worker.max_batch_bytes": 1,
         "worker.max_batch_images": 1,
+        "scaling.min_workers": 1,
+        "scaling.max_workers": 0,
+        "scaling.backlog_per_worker": 0,
+        "scaling.oldest_unacked_age_s": 1,
+        "scaling.scale_down_after_s": 0,
+        "scaling.period_s": 0.1,
         "client.batch_size": 1,
         "client.timeout_s": 0,
         "topology.ack_deadline_s": 1,
@@ -185,3 +203,8 @@ def _check(settings: Settings) -> None:
         # Written so that NaN is refused too.
         if not bound <= figure < math.inf:
             raise SettingsInvalid(f"The setting {name} is {figure}; it must be at least {bound}.")
+    if 0 < settings.scaling.max_workers < settings.scaling.min_workers:
+        raise SettingsInvalid(
+            f"The setting scaling.max_workers is {settings.scaling.max_workers}, which is below scaling.min_workers "
+            f"({settings.scaling.min_workers}); raise it, or lower scaling.min_workers."
+        )

@@ -1,4 +1,4 @@
-"""Putting a worker together from settings: the one place where its parts are chosen."""
+"""Putting a worker, and what sets the number of workers, together from settings: where their parts are chosen."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from handoff.stores.urls import open_store
 from ml_server.intake import Intake
 from ml_server.micro_batches import MicroBatches
 from ml_server.results import Results
+from ml_server.scaler import Scaler, Workers
+from ml_server.scaling import ScalingPolicy, ScalingRules
 from ml_server.settlement import Settlement
 from ml_server.worker import Worker
 
@@ -25,7 +27,7 @@ def load_warm(settings: WorkerSettings, artifact: Artifact, *, worker_count: int
 
     Raises: ArtifactInvalid; MissingPackage
     """
-    threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // worker_count)
+    threads = settings.threads or max(1, _core_count() // worker_count)
     classifiers = load_classifiers(artifact, runtime=settings.runtime, threads=threads)
     doubling = [2**power for power in range(settings.micro_batch_images.bit_length())]
     for classifier in classifiers:
@@ -51,6 +53,36 @@ def opened_worker(settings: Settings, *, name: str, worker_count: int = 1) -> It
         yield _wire(settings, name, artifact, classifiers, store, broker, subscription), subscription
     finally:
         broker.close()
+
+
+def scaling_rules(settings: Settings) -> ScalingRules:
+    """The rules of scaling, with what the settings leave to the machine and to the worker filled in.
+
+    A worker holds up to `max_in_flight` requests, which are backlog too: below that, another would find nothing to do.
+    """
+    wanted = settings.scaling
+    return ScalingRules(
+        min_workers=wanted.min_workers,
+        max_workers=wanted.max_workers or max(wanted.min_workers, _core_count()),
+        backlog_per_worker=wanted.backlog_per_worker or settings.worker.max_in_flight,
+        oldest_unacked_age_s=wanted.oldest_unacked_age_s,
+        scale_down_after_s=wanted.scale_down_after_s,
+    )
+
+
+def scaler_of(settings: Settings, workers: Workers) -> Scaler:
+    """What lets the number of workers follow the backlog of requests."""
+    return Scaler(
+        workers,
+        policy=ScalingPolicy(scaling_rules(settings)),
+        connect=lambda: open_broker(settings.broker, settings.topology),
+        subscription=settings.topology.requests,
+        period_s=settings.scaling.period_s,
+    )
+
+
+def _core_count() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _wire(

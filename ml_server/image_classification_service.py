@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,47 @@ from handoff.console import Command, log_to_stderr, settings_from, settings_opti
 from handoff.settings import Settings, environment_of, model_path
 from handoff.stores.responses import read_response
 from handoff.stores.urls import open_store
-from ml_server.assembly import opened_worker
+from ml_server.assembly import opened_worker, scaler_of, scaling_rules
 from ml_server.draining import drain_with_supervisor, drained_by_signals
+from ml_server.scaler import running
 from ml_server.supervisor import Supervisor, worker_command
 
 _log = logging.getLogger(__name__)
+
+AUTO = 0
+"""The worker count that follows the backlog."""
+
+
+class WorkerCount(click.IntRange):
+    """A number of workers, or `auto`."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's own signature
+        """Turn a flag's text into a count."""
+        if value == "auto":
+            return AUTO
+        if isinstance(value, str) and not value.lstrip("-").isdecimal():
+            self.fail(f"{value!r} is neither a whole number nor 'auto'.", param, ctx)
+        count: int = super().convert(value, param, ctx)
+        return count
 
 
 @click.command("worker", cls=Command, context_settings={"show_default": True})
 @settings_options
 @click.option("--model", metavar="DIR", help="Folder of the model artifact to serve.")
 @click.option("--runtime", metavar="NAME", help="Classifier runtime: auto, openvino, onnx or keras.")
-@click.option("--threads", type=int, help="Inference threads a worker [default: cores / workers].")
-@click.option("--workers", "worker_count", type=click.IntRange(1), default=1, help="Workers to keep running.")
+@click.option("--threads", type=int, help="Inference threads a worker [default: cores / workers, with auto / most].")
+@click.option(
+    "--workers",
+    "worker_count",
+    type=WorkerCount(1),
+    default=1,
+    metavar="N|auto",
+    help="Workers to keep running; auto: as many as the backlog wants.",
+)
+@click.option("--min-workers", type=int, metavar="N", help="Fewest workers of auto [default: 1].")
+@click.option("--max-workers", type=int, metavar="N", help="Most workers of auto [default: one a core].")
 @click.option("--name", help="This worker's name in responses and logs [default: host and process id].")
 @click.option("--check", is_flag=True, help="Wire everything, warm up, reach broker and store, then exit.")
 @click.option("--verbose/--quiet", default=True, help="Log a line for each delivery.")
@@ -41,9 +70,12 @@ _log = logging.getLogger(__name__)
 def command(worker_count: int, check: bool, **options: Any) -> None:  # noqa: ANN401, FBT001 - click passes them so
     """Classify what clients request, until Ctrl-C or SIGTERM.
 
-    Start more workers, here with --workers or on other machines, to classify more.
+    Start more workers, here with --workers or on other machines, to classify more. They share this machine's
+    cores: with --workers auto each gets cores / --max-workers inference threads, at least 1.
     The first signal drains: what is held is finished and answered. A second one forces.
     """
+    if worker_count != AUTO and (options["min_workers"], options["max_workers"]) != (None, None):
+        raise click.UsageError("--min-workers and --max-workers go with --workers auto.")
     log_to_stderr(verbose=options["verbose"])
     settings = settings_from(
         options["config"],
@@ -52,6 +84,8 @@ def command(worker_count: int, check: bool, **options: Any) -> None:  # noqa: AN
         worker__model=options["model"],
         worker__runtime=options["runtime"],
         worker__threads=options["threads"],
+        scaling__min_workers=options["min_workers"],
+        scaling__max_workers=options["max_workers"],
     ).settings
     name = options["name"] or f"{socket.gethostname()}-{os.getpid()}"
     if check:
@@ -75,12 +109,17 @@ def _serve(settings: Settings, name: str, *, peers: int, supervised: bool) -> No
 
 def _supervise(settings: Settings, worker_count: int, *, verbose: bool) -> None:
     read_artifact(model_path(settings))  # one sentence here instead of one from each worker
+    fewest, most = worker_count, worker_count
+    if worker_count == AUTO:
+        rules = scaling_rules(settings)
+        fewest, most = rules.min_workers, rules.max_workers
     supervisor = Supervisor(
-        lambda name: worker_command(name, worker_count=worker_count, verbose=verbose),
-        worker_count=worker_count,
+        lambda name: worker_command(name, worker_count=most, verbose=verbose),
+        worker_count=fewest,
         environment=environment_of(settings),
     )
-    with drained_by_signals(supervisor.drain, force=supervisor.kill):
+    scaling = running(scaler_of(settings, supervisor)) if worker_count == AUTO else nullcontext()
+    with drained_by_signals(supervisor.drain, force=supervisor.kill), scaling:
         code = supervisor.run()
     click.get_current_context().exit(code)
 

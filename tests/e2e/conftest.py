@@ -16,7 +16,7 @@ from fashion_client.sources import SAMPLE_IMAGES, SAMPLE_LABELS
 from handoff.contracts.idx import decode_idx
 from handoff.contracts.protocols import Broker, Store
 from handoff.contracts.topology import Topology
-from handoff.settings import Settings, WorkerSettings, environment_of
+from handoff.settings import ScalingSettings, Settings, WorkerSettings, environment_of
 from tests.e2e.programs import WORKER, Program, script
 
 DEPLOYMENTS = {"embedded+file": ("embedded", "file"), "pubsub+gcs": ("pubsub", "gcs")}
@@ -63,8 +63,14 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
     """Start programs with the deployment's settings; they are ended when the test ends."""
     with ExitStack() as stack:
 
-        def begin(command: list[str], *, name: str, worker: WorkerSettings | None = None) -> Program:
-            told = replace(settings, worker=worker or settings.worker)
+        def begin(
+            command: list[str],
+            *,
+            name: str,
+            worker: WorkerSettings | None = None,
+            scaling: ScalingSettings | None = None,
+        ) -> Program:
+            told = replace(settings, worker=worker or settings.worker, scaling=scaling or settings.scaling)
             program = Program(command, environment=environment_of(told), folder=tmp_path, name=name)
             stack.callback(program.clear_away)
             return program
