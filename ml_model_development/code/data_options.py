@@ -46,6 +46,7 @@ _OPTIONS = (
     click.option("--labels", type=_PATH, help="Their labels, where they lie elsewhere: idx, npy, CSV or text."),
     click.option("--test-images", type=_PATH, help="Images to test with [default: a share of --images]."),
     click.option("--test-labels", type=_PATH, help="Their labels, where they lie elsewhere."),
+    *_READING_OPTIONS,
     click.option(
         "--shape", type=Shape(), metavar="HxW[xC]", help="Of images in flat rows [default: square, gray or RGB]."
     ),
@@ -56,7 +57,6 @@ _OPTIONS = (
         show_default=True,
         help="Share of each label's images to test with, where no test images are named.",
     ),
-    *_READING_OPTIONS,
 )
 
 

@@ -108,7 +108,7 @@ def test_an_unusable_option_ends_with_its_exit_code(arguments: tuple[str, ...], 
 def test_the_options_are_described_in_their_order() -> None:
     """Help names each, images first."""
     shown = run("--help")[0].output
-    names = ["--images", "--labels", "--test-images", "--label-names", "--shape", "--size", "--test-share"]
+    names = ["--images", "--labels", "--test-images", "--label-names", "--size", "--shape", "--test-share"]
     assert [shown.index(f"  {name} ") for name in names] == sorted(shown.index(f"  {name} ") for name in names)
 
 
