@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from handoff.contracts.batches import Batch
 from handoff.contracts.errors import DataSetUnavailable
 from handoff.image_files.arrays import Archive, count_npz_images, read_idx, read_npy, read_npz
+from handoff.image_files.blocks import open_image_array
 from handoff.image_files.kinds import kind_of
 from handoff.image_files.labels import labels_of, read_labels
 from handoff.image_files.pictures import find_pictures, read_picture, resize
@@ -82,7 +83,7 @@ def count_images(path: Path) -> int | None:
         case "npy":
             return len(as_images(read_npy(path), name=str(path)))
         case "idx":
-            return len(read_idx(path))
+            return len(open_image_array(path, "idx"))
 
 
 def batches(images: Iterable[Image], *, size: int) -> Iterator[Batch]:
@@ -95,17 +96,22 @@ def batches(images: Iterable[Image], *, size: int) -> Iterator[Batch]:
         shape = run[0].pixels.shape
         odd = next((image for image in run if image.pixels.shape != shape), None)
         if odd is not None:
-            remedy = "--channels 3 makes all RGB" if odd.pixels.shape[:2] == shape[:2] else "--size HxW resizes all"
-            raise DataSetUnavailable(
-                f"The image {odd.image_id} is {_shape(odd.pixels)}, {run[0].image_id} is {_shape(run[0].pixels)}; "
-                f"make all images the same size first ({remedy})."
-            )
+            raise refuse_shapes(odd.image_id, odd.pixels.shape, run[0].image_id, shape)
         labels = [image.label for image in run]
         yield Batch(
             np.stack([image.pixels for image in run]),
             [image.image_id for image in run],
             labels if any(labels) else None,
         )
+
+
+def refuse_shapes(odd: str, odd_shape: Sequence[int], first: str, shape: Sequence[int]) -> DataSetUnavailable:
+    """Say that two images differ in height, width or channels, and what makes them alike."""
+    remedy = "--channels 3 makes all RGB" if odd_shape[:2] == shape[:2] else "--size HxW resizes all"
+    said, expected = ("x".join(map(str, sides)) for sides in (odd_shape, shape))
+    return DataSetUnavailable(
+        f"The image {odd} is {said}, {first} is {expected}; make all images the same size first ({remedy})."
+    )
 
 
 def _array_images(archive: Archive, path: Path, labels_path: Path | None) -> Iterator[Image]:
@@ -148,7 +154,3 @@ def _folder_images(folder: Path, size: Size | None, channels: int | None) -> Ite
 
 def _stem(path: Path) -> str:
     return path.name.partition(".")[0]
-
-
-def _shape(pixels: npt.NDArray[np.uint8]) -> str:
-    return "x".join(map(str, pixels.shape))

@@ -18,6 +18,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 16 + zlib.MAX_WBITS
 _UNSIGNED_BYTE = 0x08
 _MAGIC = struct.Struct(">HBB")
+MAX_HEADER_BYTES = _MAGIC.size + 4 * 4
 
 
 def decode_idx(raw: bytes, *, name: str, max_bytes: int = MAX_IDX_BYTES) -> NDArray[np.uint8]:
@@ -55,6 +56,18 @@ def parse_idx(content: bytes, *, name: str) -> NDArray[np.uint8]:
 
     Shapes: labels (N,), images (N, H, W) or (N, H, W, C)
     Raises: DataSetUnavailable: another magic number or element type, or another length than the header says
+    """
+    shape, start = parse_idx_header(content, name=name)
+    expected, found = math.prod(shape), len(content) - start
+    if found != expected:
+        raise refuse_length(name, shape, found)
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def parse_idx_header(content: bytes, *, name: str) -> tuple[tuple[int, ...], int]:
+    """Read the shape of a decompressed IDX file, and where its elements begin, from its first `MAX_HEADER_BYTES`.
+
+    Raises: DataSetUnavailable: another magic number or element type
     Source: the format's description by LeCun, Cortes and Burges, "The MNIST database", section FILE FORMATS
     """
     if len(content) < _MAGIC.size:
@@ -67,11 +80,13 @@ def parse_idx(content: bytes, *, name: str) -> NDArray[np.uint8]:
     start = _MAGIC.size + 4 * rank
     if len(content) < start:
         raise DataSetUnavailable(f"{name} ends within its IDX header.")
-    shape = struct.unpack_from(f">{rank}I", content, _MAGIC.size)
-    expected, found = math.prod(shape), len(content) - start
-    if found != expected:
-        raise DataSetUnavailable(f"{name} announces {expected} bytes ({'x'.join(map(str, shape))}) but holds {found}.")
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+    return struct.unpack_from(f">{rank}I", content, _MAGIC.size), start
+
+
+def refuse_length(name: str, shape: tuple[int, ...], found: int) -> DataSetUnavailable:
+    """Say that a file holds another number of elements than its header announces."""
+    said = "x".join(map(str, shape))
+    return DataSetUnavailable(f"{name} announces {math.prod(shape)} bytes ({said}) but holds {found}.")
 
 
 def encode_idx(array: NDArray[np.uint8]) -> bytes:

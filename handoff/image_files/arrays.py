@@ -31,7 +31,7 @@ _TEST = (("x_test", "y_test"), ("test_images", "test_labels"))
 _LABEL_NAMES = "label_names"
 
 # All that zipfile, its decompressors and numpy (whose headers are Python literals) raise for files that others broke.
-_BROKEN = (
+BROKEN = (
     OSError,
     ValueError,
     TypeError,
@@ -78,8 +78,8 @@ def read_npy(path: Path) -> NDArray[Any]:
     """
     try:
         array: NDArray[Any] = npy_format.open_memmap(path, mode="r")
-    except _BROKEN as error:
-        raise DataSetUnavailable(f"{path} is no .npy file of plain numbers: {_reason(error)}.") from error
+    except BROKEN as error:
+        raise DataSetUnavailable(f"{path} is no .npy file of plain numbers: {say_reason(error)}.") from error
     return array
 
 
@@ -100,8 +100,8 @@ def read_npz(path: Path, *, part: Part = "train") -> Archive:
                 _read_member(archive, labels, path) if labels in names else None,
                 _read_member(archive, _LABEL_NAMES, path) if _LABEL_NAMES in names else None,
             )
-    except _BROKEN as error:
-        raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {_reason(error)}.") from error
+    except BROKEN as error:
+        raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {say_reason(error)}.") from error
 
 
 def holds_both_parts(path: Path) -> bool:
@@ -112,8 +112,8 @@ def holds_both_parts(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = _names(archive)
-    except _BROKEN as error:
-        raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {_reason(error)}.") from error
+    except BROKEN as error:
+        raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {say_reason(error)}.") from error
     return all(any(images in names for images, _ in part) for part in (_TRAIN, _TEST))
 
 
@@ -123,12 +123,31 @@ def count_npz_images(path: Path, *, part: Part = "train") -> int:
     Raises: DataSetUnavailable
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            images, _ = _choose(_names(archive), part, path)
-            with archive.open(f"{images}.npy") as member:
-                return next(iter(_read_header(member)[0]), 0)
-    except _BROKEN as error:
-        raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {_reason(error)}.") from error
+        with zipfile.ZipFile(path) as archive, archive.open(images_member(archive, path, part=part)) as member:
+            return next(iter(read_npy_header(member)[0]), 0)
+    except BROKEN as error:
+        raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {say_reason(error)}.") from error
+
+
+def images_member(archive: zipfile.ZipFile, path: Path, *, part: Part = "train") -> str:
+    """Say which file of an open npz archive holds the images that `read_npz` finds.
+
+    Raises: DataSetUnavailable: none does
+    """
+    return f"{_choose(_names(archive), part, path)[0]}.npy"
+
+
+def read_npy_header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Read shape, dtype and whether columns come first (Fortran order); the elements follow where it stops reading.
+
+    Raises: ValueError
+    """
+    version = npy_format.read_magic(member)
+    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, fortran_order, dtype = read(member)
+    if any(side < 0 for side in shape):
+        raise ValueError(f"its header announces the shape {shape}")
+    return shape, dtype, fortran_order
 
 
 def _names(archive: zipfile.ZipFile) -> set[str]:
@@ -149,7 +168,7 @@ def _choose(names: set[str], part: Part, path: Path) -> tuple[str, str]:
 
 def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
     with archive.open(f"{name}.npy") as member:
-        shape, dtype = _read_header(member)
+        shape, dtype, _ = read_npy_header(member)
     if math.prod(shape) * dtype.itemsize > MAX_UNPACKED_BYTES:
         raise DataSetUnavailable(
             f"{name} in {path} is over {MAX_UNPACKED_BYTES} bytes, the most that is unpacked into memory;"
@@ -159,15 +178,6 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any
         return npy_format.read_array(member, allow_pickle=False)
 
 
-def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = npy_format.read_magic(member)
-    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    shape, _, dtype = read(member)
-    if any(side < 0 for side in shape):
-        raise ValueError(f"its header announces the shape {shape}")
-    return shape, dtype
-
-
-def _reason(error: Exception) -> str:
+def say_reason(error: Exception) -> str:
     """What went wrong, on one line and without a full stop."""
     return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

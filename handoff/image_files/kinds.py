@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from handoff.contracts.errors import DataSetUnavailable
@@ -23,13 +23,14 @@ def kind_of(path: Path) -> Kind:
         raise DataSetUnavailable(
             f"There is no file or folder {path}; name images as idx, CSV, npy or npz, or a folder of them."
         )
-    kind = _kind_of_file(path)
+    kind = kind_of_name(path)
     if kind is None:
         raise DataSetUnavailable(f"{path} is no idx, .csv, .npy, .npz, .png or .jpg file; convert it, or name another.")
     return kind
 
 
-def _kind_of_file(path: Path) -> Kind | None:
+def kind_of_name(path: PurePath) -> Kind | None:
+    """Tell of a file by its name alone; None where that says nothing."""
     ending, name = path.suffix.lower(), path.name.lower().removesuffix(".gz")
     if ending == ".npy":
         return "npy"

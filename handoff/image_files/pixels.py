@@ -19,10 +19,10 @@ PIXEL_LEVELS = 256
 _BLOCK_ELEMENTS = 1 << 20
 
 
-def as_images(array: NDArray[Any], *, name: str, shape: ImageShape | None = None) -> NDArray[np.uint8]:
+def as_images(array: NDArray[Any], *, name: str, shape: ImageShape | None = None, first: int = 0) -> NDArray[np.uint8]:
     """Take an array as images; `name` is what an error calls it, `shape` makes images of flat rows.
 
-    Unsigned bytes are not copied.
+    Unsigned bytes are not copied. `first` is the place of a block's first image in the whole array.
 
     Shapes: (N, H, W), (N, H, W, C), or (N, H*W*C) where `shape` is given -> (N, H, W, C)
     Raises: DataSetUnavailable: another number of axes, or elements that are no pixels
@@ -39,11 +39,11 @@ def as_images(array: NDArray[Any], *, name: str, shape: ImageShape | None = None
         raise DataSetUnavailable(
             f"{name} must hold images, (N, H, W) or (N, H, W, C); its shape is {array.shape}{hint}."
         )
-    pixels = as_pixels(array, name=name)
+    pixels = as_pixels(array, name=name, first=first)
     return pixels if pixels.ndim == 4 else pixels[..., np.newaxis]  # noqa: PLR2004 - has its channels
 
 
-def as_pixels(array: NDArray[Any], *, name: str) -> NDArray[np.uint8]:
+def as_pixels(array: NDArray[Any], *, name: str, first: int = 0) -> NDArray[np.uint8]:
     """Turn numbers into unsigned bytes without changing any; whole numbers stored as floats will do.
 
     Raises: DataSetUnavailable: another type, NaN, a fraction, or outside 0-255, with its place in the array
@@ -58,9 +58,10 @@ def as_pixels(array: NDArray[Any], *, name: str) -> NDArray[np.uint8]:
         block = array[start : start + step]
         fits = are_pixels(block)
         if not fits.all():
-            _refuse(array, name, start, fits)
+            _refuse(array, name, start, fits, first)
         pixels[start : start + step] = block
-    if array.dtype.kind == "f" and array.size and pixels.max() <= 1:
+    # Later blocks may well be black; the first tells how the array was scaled.
+    if array.dtype.kind == "f" and array.size and not first and pixels.max() <= 1:
         _refuse_scaled(array, name)
     return pixels
 
@@ -102,12 +103,12 @@ def _demand(name: str, array: NDArray[Any]) -> str:
     return f"{name} must hold integers from 0 to 255; it holds {array.dtype}"
 
 
-def _refuse(array: NDArray[Any], name: str, start: int, fits: NDArray[np.bool_]) -> None:
+def _refuse(array: NDArray[Any], name: str, start: int, fits: NDArray[np.bool_], first: int) -> None:
     if array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1:  # both are false where there is NaN
         _refuse_scaled(array, name)
-    first, *rest = np.unravel_index(int(np.argmin(fits)), fits.shape)
-    place = (start + int(first), *map(int, rest))
-    raise DataSetUnavailable(f"{_demand(name, array)}, and {array[place]} at {list(place)}.")
+    row, *rest = map(int, np.unravel_index(int(np.argmin(fits)), fits.shape))
+    found = array[(start + row, *rest)]
+    raise DataSetUnavailable(f"{_demand(name, array)}, and {found} at {[first + start + row, *rest]}.")
 
 
 def _refuse_scaled(array: NDArray[Any], name: str) -> None:
