@@ -26,9 +26,20 @@ def test_elsewhere_a_line_comes_now_and_then(
             clock.now += 2.0
             progress.advance(10)
     assert capsys.readouterr().err.splitlines() == [
-        "requests: 30 of 40 requests, 5/s",
+        "requests: 30 of 40 requests, 5/s, 0:00:02 left",
         "requests: 40 of 40 requests, 5/s",
     ]
+
+
+def test_what_an_earlier_run_did_counts_and_has_no_rate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does a run that failed before it did anything say how far that was; an estimate is called one."""
+    clock = Clock(monkeypatch)
+    with Progress("classified", total=100, unit="images", done=40, is_estimate=True) as progress:
+        clock.now += 10.0
+        progress.advance(20)
+    assert capsys.readouterr().err.splitlines()[0] == "classified: 60 of about 100 images, 2/s, 0:00:20 left"
 
 
 def test_an_unknown_total_is_left_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,6 +76,18 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert captured.out == "a line\n"
     assert "2/2" in captured.err
     assert "requests" in captured.err
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_notes_go_to_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, terminal: bool
+) -> None:
+    """A word to whoever waits is no part of the output."""
+    monkeypatch.setattr(module.sys.stderr, "isatty", lambda: terminal, raising=False)
+    with Progress("requests", total=1, unit="requests") as progress:
+        progress.note("a word")
+    captured = capsys.readouterr()
+    assert (captured.out, "a word\n" in captured.err) == ("", True)
 
 
 def test_lines_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
