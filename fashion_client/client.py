@@ -129,16 +129,15 @@ class Client:
         request = self._upload(batch, request_id, format)
         request = msgspec.structs.replace(request, model=model, deadline=deadline)
         expected = self._receiver.expect(request_id) if self._receiver else Future[AnalysisResponse]()
-        message = request_message(
-            request, client_id=self.client_id, traceparent=new_traceparent(), now=datetime.now(UTC)
-        )
-        self._broker.publish(self._topology.requests_topic, message).result()
-        return Submission(
-            request_id,
-            image_count=len(batch),
-            response=expected,
-            store=self._store,
-        )
+        self._publish(request)
+        return Submission(request, response=expected, store=self._store)
+
+    def submit_again(self, submission: Submission) -> None:
+        """Publish a submission's request once more, where its response does not come; its images lie in the store.
+
+        Raises: BrokerUnavailable
+        """
+        self._publish(submission.request)
 
     def stored_response(self, request_id: str) -> AnalysisResponse | None:
         """Ask the store for a response whose message was lost; None while the request is not answered.
@@ -164,6 +163,11 @@ class Client:
             self._receiver.close()
         if self._subscription is not None:
             self._subscription.close()
+
+    def _publish(self, request: AnalysisRequest) -> None:
+        now = datetime.now(UTC)
+        message = request_message(request, client_id=self.client_id, traceparent=new_traceparent(), now=now)
+        self._broker.publish(self._topology.requests_topic, message).result()
 
     def _upload(self, batch: Batch, request_id: str, format: PayloadFormat) -> AnalysisRequest:
         data = encode_batch(batch, format=format)

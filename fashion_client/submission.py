@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from handoff.contracts.errors import AnalysisFailed, ResponseTimeout
-from handoff.contracts.messages import AnalysisResponse
+from handoff.contracts.messages import AnalysisRequest, AnalysisResponse
 from handoff.contracts.predictions import PredictionTable, decode_predictions
 from handoff.contracts.protocols import Store
 from handoff.stores.responses import read_response
@@ -51,20 +52,24 @@ class Submission:
 
     def __init__(
         self,
-        request_id: str,
+        request: AnalysisRequest,
         *,
-        image_count: int,
         response: Future[AnalysisResponse],
         store: Store,
     ) -> None:
-        self.request_id = request_id
-        self.image_count = image_count
+        self.request = request
+        self.request_id = request.request_id
+        self.image_count = request.image_count
         self._response = response
         self._store = store
 
     def done(self) -> bool:
         """Say whether the response is here."""
         return self._response.done()
+
+    def add_done_callback(self, call: Callable[[Future[AnalysisResponse]], None]) -> None:
+        """Call with the response's future once the response, or the broker's failure, is here; in another thread."""
+        self._response.add_done_callback(call)
 
     def response(self, timeout_s: float | None = None) -> AnalysisResponse:
         """Wait for the response, succeeded or failed; when time is up, look whether its message was lost.

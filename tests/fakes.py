@@ -24,7 +24,7 @@ from handoff.contracts.messages import AnalysisRequest, AnalysisResponse
 from handoff.contracts.objects import batch_uri
 from handoff.contracts.protocols import Delivery, Limits, Message, ObjectInfo
 from handoff.contracts.topology import SubscriptionSpec
-from handoff.stores.address import key_below
+from handoff.stores.address import key_below, prefix_below
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SIDE = 2
@@ -77,6 +77,7 @@ class FakeStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """List objects."""
+        prefix_below(self.root, prefix)
         found = sorted(uri for uri in self.objects if uri.startswith(prefix))
         return (ObjectInfo(uri=uri, size_bytes=len(self.objects[uri])) for uri in found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import queue
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,34 +25,10 @@ from handoff.contracts.errors import (
 from handoff.contracts.messages import AnalysisResponse, FailureReason, encode_body
 from handoff.contracts.objects import predictions_uri, response_uri
 from handoff.contracts.predictions import encode_predictions
-from handoff.contracts.protocols import Delivery, Message
+from handoff.contracts.protocols import Message
 from handoff.contracts.topology import Topology
+from tests.answering import Incoming
 from tests.fakes import MANIFEST, NOW, FakeBroker, FakeDelivery, FakeStore, FakeSubscription, batch_of, images_of
-
-END = object()
-
-
-class Incoming(FakeSubscription):
-    """A subscription that the test feeds while it is iterated."""
-
-    def __init__(self) -> None:
-        super().__init__(closed=False)
-        self._coming: queue.SimpleQueue[object] = queue.SimpleQueue()
-
-    def __iter__(self) -> Iterator[Delivery]:
-        while (item := self._coming.get(timeout=30)) is not END:
-            if isinstance(item, Exception):
-                raise item
-            assert isinstance(item, FakeDelivery)
-            yield item
-
-    def deliver(self, item: FakeDelivery | Exception) -> None:
-        """Let something come."""
-        self._coming.put(item)
-
-    def close(self) -> None:
-        """End the iteration."""
-        self._coming.put(END)
 
 
 class Setting:
@@ -152,6 +128,20 @@ def test_the_same_request_is_uploaded_once(setting: Setting) -> None:
     assert len(setting.store.objects) == 1
     setting.incoming.deliver(delivered(response_to("r")))
     assert first.response(30) == second.response(30)
+
+
+def test_a_request_can_be_published_again_without_its_images(setting: Setting) -> None:
+    """The batch lies in the store; whoever waits gets the one response, also by callback."""
+    submission = setting.client.submit(images_of(1), request_id="r", model="m")
+    setting.client.submit_again(submission)
+    first, second = (parse_request(message).request for _, message in setting.broker.published)
+    assert first == second == submission.request
+    assert len(setting.store.creates) == 1
+    called = threading.Event()
+    submission.add_done_callback(lambda _: called.set())
+    setting.incoming.deliver(delivered(response_to("r")))
+    assert called.wait(30)
+    assert submission.response(30) == response_to("r")
 
 
 def test_each_response_finds_its_submission(setting: Setting) -> None:
