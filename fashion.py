@@ -31,6 +31,7 @@ PROGRAMS = {
     "init": Program("handoff.operations", "Create topics, subscriptions and the store.", "init_command"),
     "worker": Program("ml_server.image_classification_service", "Classify what clients request; start more to scale."),
     "request": Program("fashion_client.make_analysis_requests", "Upload images in batches and publish requests."),
+    "classify": Program("fashion_client.classify_images", "Classify any number of images into one CSV file."),
     "receive": Program("fashion_client.get_analysis_outputs", "Show responses as they come, and sum up."),
     "status": Program("handoff.operations", "Show how much waits on each subscription.", "status_command"),
     "config": Program("handoff.operations", "Show every setting and where it comes from.", "config_command"),
