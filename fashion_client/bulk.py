@@ -112,14 +112,15 @@ def classify(batches: Iterator[BulkBatch], *, flights: Flights, output: BulkOutp
 
 
 def _append(output: BulkOutput, flight: Flight, answer: Answer) -> None:
-    failure = answer.failure
-    if answer.rows is not None and not output.fits(answer.rows):
+    failure, rows = answer.failure, answer.rows
+    if rows is not None and not output.fits(rows):
         failure = FailureReason("labels_differ", "It was answered by a model of other labels; name one with --model.")
-    if answer.rows is None or failure is not None:
-        reason = failure or FailureReason("failed", "There are no predictions.")
-        output.append_failure(flight.origins, reason, end=flight.end)
-    else:
-        output.append(answer.rows, answer.response, count=flight.image_count, end=flight.end)
+    failed = [(origin, FailureReason("unreadable", reason)) for origin, reason in flight.unreadable]
+    if failure is not None:
+        failed += [(origin, failure) for origin in flight.origins]
+    elif rows is not None and answer.response is not None:
+        output.append(rows, answer.response, count=sum(origin.count for origin in flight.origins))
+    output.complete(failed, is_failed=failure is not None, images=flight.image_count, end=flight.end)
 
 
 class Deletion:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +46,8 @@ class Run:
 
     origin: Origin
     pixels: npt.NDArray[np.uint8]
+    unreadable: str | None = None
+    """Why the one picture that this stands for cannot be read."""
 
     def cut(self, count: int) -> tuple[Run, Run]:
         """Divide after `count` images, or after all where there are fewer."""
@@ -67,12 +69,10 @@ class BulkBatch:
     number: int
     images: npt.NDArray[np.uint8]
     origins: list[Origin]
-
-    @property
-    def end(self) -> Place:
-        """Where the image after the last one lies."""
-        last = self.origins[-1]
-        return Place(last.place.input, last.place.position + last.count)
+    end: Place
+    """Where the image after the last one lies."""
+    unreadable: list[tuple[Origin, str]] = field(default_factory=list)
+    """Pictures before and among these that cannot be read, each with the reason."""
 
 
 def read_batches(inputs: Inputs, reading: Reading, *, size: int, start: Place, number: int) -> Iterator[BulkBatch]:
@@ -84,21 +84,26 @@ def read_batches(inputs: Inputs, reading: Reading, *, size: int, start: Place, n
 
 
 def join_runs(runs: Iterable[Run], *, size: int, number: int) -> Iterator[BulkBatch]:
-    """Join runs of images to batches, the last one perhaps smaller.
+    """Join runs of images to batches, the last one perhaps smaller, or without any where only unreadable ones are left.
+
+    Unreadable pictures do not count towards the size: where a batch ends depends on nothing that came before it.
 
     Raises: DataSetUnavailable: images of different sizes
     """
     held: list[Run] = []
     first: Run | None = None
     for run in runs:
+        if run.unreadable is not None:
+            held.append(run)
+            continue
         first = first or run
         if run.pixels.shape[1:] != first.pixels.shape[1:]:
             raise refuse_shapes(_name(run), run.pixels.shape[1:], _name(first), first.pixels.shape[1:])
         fit = max(1, min(size, MAX_PIXEL_BYTES // math.prod(first.pixels.shape[1:])))
         while run.origin.count:
-            part, run = run.cut(fit - sum(each.origin.count for each in held))  # noqa: PLW2901 - what is left of it
+            part, run = run.cut(fit - _image_count(held))  # noqa: PLW2901 - what is left of it
             held.append(part)
-            if sum(each.origin.count for each in held) == fit:
+            if _image_count(held) == fit:
                 yield _batch(number, held)
                 number, held = number + 1, []
     if held:
@@ -110,21 +115,33 @@ def _runs(inputs: Inputs, reading: Reading, start: Place, *, most: int) -> Itera
         position = start.position if place == start.input else 0
         for block in inputs.blocks(place, reading, start=position, most=most):
             origin = Origin(inputs.every[place].name, Place(place, position), len(block), block.image_ids)
-            yield Run(origin, block.pixels)
+            yield Run(origin, block.pixels, block.unreadable)
             position += len(block)
 
 
+def _image_count(runs: list[Run]) -> int:
+    return sum(len(run.pixels) for run in runs)
+
+
 def _batch(number: int, runs: list[Run]) -> BulkBatch:
-    images = runs[0].pixels if len(runs) == 1 else np.concatenate([run.pixels for run in runs])
-    return BulkBatch(number, images, _merged([run.origin for run in runs]))
+    readable = [run for run in runs if run.unreadable is None]
+    images = np.concatenate([run.pixels for run in readable]) if len(readable) > 1 else (readable or runs)[0].pixels
+    last = runs[-1].origin
+    return BulkBatch(
+        number,
+        images,
+        _merged([run.origin for run in readable]),
+        Place(last.place.input, last.place.position + last.count),
+        [(run.origin, run.unreadable) for run in runs if run.unreadable is not None],
+    )
 
 
 def _merged(origins: list[Origin]) -> list[Origin]:
-    """Put origins together that follow each other in one input, as the small blocks of a CSV file do."""
+    """Put origins together that follow each other directly in one input, as the small blocks of a CSV file do."""
     merged = origins[:1]
     for origin in origins[1:]:
         last = merged[-1]
-        if origin.place.input == last.place.input:
+        if origin.place == (last.place.input, last.place.position + last.count):
             ids = None if last.image_ids is None else last.image_ids + (origin.image_ids or [])
             merged[-1] = replace(last, count=last.count + origin.count, image_ids=ids)
         else:

@@ -49,9 +49,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a batch: rows of the output, or why there are none."""
+    """What came of a batch: rows of the output, or why there are none; neither where it had no image to ask for."""
 
-    response: AnalysisResponse
+    response: AnalysisResponse | None = None
     rows: Rows | None = None
     failure: FailureReason | None = None
 
@@ -63,6 +63,7 @@ class Flight:
     request_id: str
     origins: list[Origin]
     end: Place
+    unreadable: list[tuple[Origin, str]]
     submission: Submission | None = None
     has_response: bool = False
     repeats: int = 0
@@ -70,8 +71,8 @@ class Flight:
 
     @property
     def image_count(self) -> int:
-        """How many images it has."""
-        return sum(origin.count for origin in self.origins)
+        """How many images it takes from the inputs."""
+        return sum(origin.count for origin in self.origins) + len(self.unreadable)
 
 
 class Flights:
@@ -118,8 +119,12 @@ class Flights:
 
     def send(self, batch: BulkBatch, *, request_id: str) -> None:
         """Upload a batch and publish its request, in another thread; waits while enough are being uploaded."""
+        flight = Flight(request_id, batch.origins, batch.end, batch.unreadable)
+        if not len(batch.images):
+            flight.answer.set_result(Answer())
+            self._in_order.append(flight)
+            return
         self._room.acquire()
-        flight = Flight(request_id, batch.origins, batch.end)
         self._in_order.append(flight)
         order = self._order
         upload = self._uploads.submit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,7 +62,9 @@ class Inputs:
             yield from read_file(Path(found.name), reading, start=start, most=most)
         else:
             with self._fetched(found) as path:
-                yield from read_file(path, reading, start=start, most=most)
+                for block in read_file(path, reading, start=start, most=most):
+                    said = None if block.unreadable is None else block.unreadable.replace(str(path), found.name)
+                    yield dataclasses.replace(block, unreadable=said)
 
     @contextmanager
     def _fetched(self, found: Input) -> Iterator[Path]:

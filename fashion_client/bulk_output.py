@@ -32,6 +32,9 @@ MOST_UNCOMMITTED = 8
 
 _FAILED_HEADER = "file,first_image,last_image,code,message\n"
 
+# Images by label and by model.
+_NOTHING: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+
 Delete = Callable[[range], Future[None]]
 """Deletes the objects of these batches."""
 
@@ -118,6 +121,7 @@ class BulkOutput:
         self._deleting: Future[None] | None = None
         self._uncommitted = 0
         self._header = b""
+        self._answered = _NOTHING
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -142,38 +146,42 @@ class BulkOutput:
             if not self._failed.length:
                 self.failed_path.unlink(missing_ok=True)
 
-    def append(self, rows: Rows, response: AnalysisResponse, *, count: int, end: Place) -> None:
-        """Add the rows of a batch of `count` images whose next one lies at `end`; they count after the next commit."""
+    def append(self, rows: Rows, response: AnalysisResponse, *, count: int) -> None:
+        """Add the rows of a batch of `count` images; they count once it is complete and committed."""
         self._rows.append(rows.lines if self._header else rows.header + rows.lines)
         self._header = rows.header
-        done = self.progress
         model = f"{response.model.name}:{response.model.version}" if response.model else "unknown"
-        self._complete(
-            end,
-            count,
-            labels=dict(Counter(done.labels) + Counter(response.label_counts)),
-            models=dict(Counter(done.models) + Counter({model: count})),
-        )
+        self._answered = (Counter(response.label_counts), Counter({model: count}))
 
     def fits(self, rows: Rows) -> bool:
         """Whether rows have the columns of those before them."""
         return self._header in {b"", rows.header}
 
-    def append_failure(self, origins: Sequence[Origin], reason: FailureReason, *, end: Place) -> None:
-        """Add a batch to the list of failed ones, with a line for each file it has images of."""
-        text = io.StringIO()
-        for origin in origins:
-            first = origin.place.position
-            names = [str(position) for position in (first, first + origin.count - 1)]
-            if origin.image_ids:
-                names = [
-                    own or name for own, name in zip((origin.image_ids[0], origin.image_ids[-1]), names, strict=True)
-                ]
-            csv.writer(text, lineterminator="\n").writerow([origin.file, *names, reason.code, reason.message])
-        self._failed.append((text.getvalue() if self._failed.length else _FAILED_HEADER + text.getvalue()).encode())
-        count = sum(origin.count for origin in origins)
+    def complete(
+        self, failed: Sequence[tuple[Origin, FailureReason]], *, is_failed: bool, images: int, end: Place
+    ) -> None:
+        """End a batch that took `images` images of the inputs, up to `end`; those that failed are listed."""
+        if failed:
+            self._list(failed)
+        labels, models = self._answered
+        self._answered = _NOTHING
         done = self.progress
-        self._complete(end, count, failed_batches=done.failed_batches + 1, failed_images=done.failed_images + count)
+        self.progress = replace(
+            done,
+            next_input=end.input,
+            next_position=end.position,
+            batches=done.batches + 1,
+            images=done.images + images,
+            output_bytes=self._rows.length,
+            failed_bytes=self._failed.length,
+            failed_batches=done.failed_batches + is_failed,
+            failed_images=done.failed_images + sum(origin.count for origin, _ in failed),
+            labels=dict(Counter(done.labels) + labels),
+            models=dict(Counter(done.models) + models),
+        )
+        self._uncommitted += 1
+        if self._uncommitted >= MOST_UNCOMMITTED:
+            self.commit()
 
     def commit(self) -> None:
         """Make what was appended count.
@@ -199,20 +207,17 @@ class BulkOutput:
         remove_progress(self._path)
         return self.progress
 
-    def _complete(self, end: Place, images: int, **changes: object) -> None:
-        self.progress = replace(
-            self.progress,
-            next_input=end.input,
-            next_position=end.position,
-            batches=self.progress.batches + 1,
-            images=self.progress.images + images,
-            output_bytes=self._rows.length,
-            failed_bytes=self._failed.length,
-            **changes,
-        )
-        self._uncommitted += 1
-        if self._uncommitted >= MOST_UNCOMMITTED:
-            self.commit()
+    def _list(self, failed: Sequence[tuple[Origin, FailureReason]]) -> None:
+        text = io.StringIO()
+        lines = csv.writer(text, lineterminator="\n")
+        for origin, reason in failed:
+            first = origin.place.position
+            names = [str(position) for position in (first, first + origin.count - 1)]
+            if origin.image_ids:
+                ids = (origin.image_ids[0], origin.image_ids[-1])
+                names = [own or name for own, name in zip(ids, names, strict=True)]
+            lines.writerow([origin.file, *names, reason.code, reason.message])
+        self._failed.append((text.getvalue() if self._failed.length else _FAILED_HEADER + text.getvalue()).encode())
 
     def _clear(self, batches: int) -> None:
         """Begin to delete what complete batches have left in the store, beside the work that goes on."""

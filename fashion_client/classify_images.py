@@ -87,7 +87,7 @@ def command(inputs: tuple[str, ...], output: Path, **options: Any) -> None:  # n
         click.echo("Interrupted; the same command goes on from there.", err=True)
         click.get_current_context().exit(ExitCode.INTERRUPTED)
     _report(before, done, output, failed_path, seconds=time.perf_counter() - started_at, as_json=options["as_json"])
-    click.get_current_context().exit(ExitCode.PREDICTIONS_FAILED if done.failed_batches else ExitCode.OK)
+    click.get_current_context().exit(ExitCode.PREDICTIONS_FAILED if done.failed_images else ExitCode.OK)
 
 
 def _run(
@@ -132,8 +132,8 @@ def _report(
     click.echo(f"{classified:,} images in {output}; {seconds:.1f} s, {rate:,.0f} images/s")
     for label, count in sorted(done.labels.items(), key=lambda entry: -entry[1]):
         click.echo(f"{label:<20}{count:>14,}  {count / classified:.1%}")
-    if done.failed_batches:
-        click.echo(f"{done.failed_batches:,} batches with {done.failed_images:,} images failed: see {failed_path}")
+    if done.failed_images:
+        click.echo(f"{done.failed_images:,} images failed, {done.failed_batches:,} batches whole: see {failed_path}")
     if as_json:
         print_json(
             {

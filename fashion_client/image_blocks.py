@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from fashion_client.sources import Size, refuse_shapes
+from handoff.contracts.errors import DataSetUnavailable
 from handoff.image_files.blocks import open_image_array
 from handoff.image_files.kinds import kind_of
 from handoff.image_files.pictures import find_pictures, read_picture, resize
@@ -21,6 +23,8 @@ from handoff.image_files.table import read_rows
 # Pictures opened together, in as many threads: decoding is most of a picture's way, and needs no interpreter lock.
 _PICTURE_READERS = 4
 _PICTURES_TOGETHER = 16
+
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,11 @@ class Block:
 
     pixels: npt.NDArray[np.uint8]
     image_ids: list[str] | None = None
+    unreadable: str | None = None
+    """Why the one picture that this stands for cannot be read; there are no pixels then."""
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return 1 if self.unreadable is not None else len(self.pixels)
 
 
 @dataclass(frozen=True)
@@ -73,17 +79,38 @@ def picture_names(folder: Path) -> list[str]:
 def read_pictures(folder: Path, names: Sequence[str], reading: Reading, *, start: int) -> Iterator[Block]:
     """Read pictures of a folder from the one at `start` on; each one's id is its name below the folder.
 
-    Raises: DataSetUnavailable: one cannot be read, or has another size than the one before it
+    One that cannot be read is a block of its own: among millions there is one, and it is no reason to stop.
+
+    Raises: DataSetUnavailable: one has another size than the one before it
     """
-    read = partial(read_picture, size=reading.size, channels=reading.channels)
+    read = partial(_read_or_reason, reading=reading)
     with ThreadPoolExecutor(_PICTURE_READERS, "picture") as readers:
         for place in range(start, len(names), _PICTURES_TOGETHER):
             some = list(names[place : place + _PICTURES_TOGETHER])
-            pixels = list(readers.map(read, (folder / name for name in some)))
-            for name, image in zip(some, pixels, strict=True):
-                if image.shape != pixels[0].shape:
-                    raise refuse_shapes(name, image.shape, some[0], pixels[0].shape)
-            yield Block(np.stack(pixels), some)
+            found = zip(some, readers.map(read, (folder / name for name in some)), strict=True)
+            for is_reason, group in groupby(found, key=lambda pair: isinstance(pair[1], str)):
+                together = list(group)
+                yield from _unreadable(together) if is_reason else [_stacked(together)]
+
+
+def _read_or_reason(path: Path, *, reading: Reading) -> Pixels | str:
+    try:
+        return read_picture(path, size=reading.size, channels=reading.channels)
+    except DataSetUnavailable as error:
+        return str(error)
+
+
+def _unreadable(found: Iterable[tuple[str, Pixels | str]]) -> Iterator[Block]:
+    for name, reason in found:
+        yield Block(np.empty((0, 0, 0, 0), np.uint8), [name], unreadable=str(reason))
+
+
+def _stacked(found: Sequence[tuple[str, Pixels | str]]) -> Block:
+    names, images = [name for name, _ in found], [np.asarray(pixels, np.uint8) for _, pixels in found]
+    for name, image in zip(names, images, strict=True):
+        if image.shape != images[0].shape:
+            raise refuse_shapes(name, image.shape, names[0], images[0].shape)
+    return Block(np.stack(images), names)
 
 
 def _rows(path: Path, start: int) -> Iterator[Block]:

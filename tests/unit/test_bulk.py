@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -148,7 +149,7 @@ def test_failed_batches_are_listed_and_left_out(console: Console) -> None:
     assert ids(console.rows()) == [str(place) for place in range(COUNT) if place not in {0, 1, 2, 12, 13, 14}]
     figures = json.loads(result.stdout.splitlines()[-1])
     assert (figures["images"], figures["failed_batches"], figures["failed_images"]) == (COUNT - 6, 2, 6)
-    assert "2 batches with 6 images failed: see out.csv.failed.csv" in result.output
+    assert "6 images failed, 2 batches whole: see out.csv.failed.csv" in result.output
     assert not console.progress.exists()
 
 
@@ -175,6 +176,7 @@ class CrashPoint:
         self._saved = console.folder / "saved"
         self._objects: dict[str, bytes] = {}
         self._passed = False
+        self._lock = threading.Lock()
         self._patches = pytest.MonkeyPatch()
 
     def set(self, step: str) -> None:
@@ -208,6 +210,10 @@ class CrashPoint:
         self._store.objects = dict(self._objects)
 
     def _pass(self) -> None:
+        with self._lock:  # objects are deleted in several threads
+            self._pass_or_die()
+
+    def _pass_or_die(self) -> None:
         if not self._passed:
             self._passed = True
             return
@@ -356,6 +362,27 @@ def test_several_inputs_are_told_apart(console: Console) -> None:
         ("y.idx", "1"),
     ]
     assert console.service.classifier.sizes in ([3, 3, 1], [3, 1, 3], [1, 3, 3])
+
+
+@pytest.mark.parametrize("unreadable", [{3}, {0, 1, 2, 3, 4}, {8}, set(range(9))])
+def test_a_picture_that_cannot_be_read_is_listed(console: Console, unreadable: set[int]) -> None:
+    """The others are classified, whether it is the first, the last, among them, or all there are."""
+    (console.folder / "photos").mkdir()
+    for number in range(9):
+        path = console.folder / "photos" / f"{number}.png"
+        if number in unreadable:
+            path.write_bytes(b"no picture")
+        else:
+            Picture.new("L", (2, 2), number).save(path)
+    result = console.run("photos", "--json")
+    assert result.exit_code == ExitCode.PREDICTIONS_FAILED, result.output
+    assert {(row["first_image"], row["last_image"], row["code"]) for row in console.failed()} == {
+        (f"{number}.png", f"{number}.png", "unreadable") for number in unreadable
+    }
+    assert ids(console.rows()) == [f"{number}.png" for number in range(9) if number not in unreadable]
+    figures = json.loads(result.stdout.splitlines()[-1])
+    assert (figures["images"], figures["failed_images"]) == (9 - len(unreadable), len(unreadable))
+    assert sum(console.service.classifier.sizes) == 9 - len(unreadable)
 
 
 def test_a_prefix_of_the_store_is_an_input(console: Console) -> None:
