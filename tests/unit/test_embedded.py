@@ -1,4 +1,4 @@
-"""What the embedded broker does beyond what every broker must: its file, its group commit, its sweep."""
+"""What the embedded broker does beyond what every broker must: its file, its group commit, its leases."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from handoff.brokers.embedded import connect, statements
+from handoff.brokers.embedded import connect, schema, statements
 from handoff.brokers.embedded.broker import EmbeddedBroker
-from handoff.brokers.embedded.database import SCHEMA_VERSION, make_schema, open_connection
-from handoff.brokers.embedded.statements import SWEEP_MESSAGES, TEMPORARY_LIFE_S
+from handoff.brokers.embedded.database import make_schema, open_connection
 from handoff.brokers.embedded.writer import Writer
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
 from handoff.contracts.protocols import Limits, Message
@@ -92,13 +91,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         connect(f"embedded://{tmp_path}/file/queue.db", TOPOLOGY)
 
 
-def test_a_file_of_another_version_is_refused(path: Path) -> None:
-    """It is not touched, for the other version may still need it."""
+def test_a_file_of_a_later_version_is_refused(path: Path) -> None:
+    """It is not touched, for the later version still needs it."""
     connect(f"embedded://{path}", TOPOLOGY).close()
     with sqlite3.connect(path) as other:
-        other.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        other.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
     other.close()
-    with pytest.raises(SettingsInvalid, match=r"made by another version .2.; name another file"):
+    with pytest.raises(SettingsInvalid, match=r"made by a later version .3.; update this program"):
         connect(f"embedded://{path}", TOPOLOGY)
 
 
@@ -294,45 +293,6 @@ def test_the_longest_due_comes_first(connection: sqlite3.Connection) -> None:
     statements.nack(connection, identity, first.message_id, lease="a", due_at=5, unseen=False)
     claims = statements.claim(connection, identity, most=9, lease="b", until=100, now=6)
     assert [claim.message.body for claim in claims] == [b"1", b"2", b"0"]
-
-
-def test_the_sweep_removes_what_is_over_its_retention(connection: sqlite3.Connection) -> None:
-    """Message and deliveries go together; what is younger stays."""
-    statements.publish(connection, TOPIC, Message(body=b"old"), now=0)
-    statements.publish(connection, TOPIC, Message(body=b"young"), now=50)
-    statements.sweep(connection, now=TOPOLOGY.retention_s)
-    assert count(connection, "message") == 2
-    statements.sweep(connection, now=TOPOLOGY.retention_s + 1)
-    assert [row[0] for row in connection.execute("SELECT body FROM message")] == [b"young"]
-    assert count(connection, "delivery") == 1
-
-
-def test_one_sweep_is_bounded(connection: sqlite3.Connection) -> None:
-    """A long backlog goes in several sweeps, so that none holds the file for long."""
-    for _ in range(SWEEP_MESSAGES + 5):
-        statements.publish(connection, TOPIC, Message(body=b""), now=0)
-    statements.sweep(connection, now=1000)
-    assert count(connection, "message") == 5
-    statements.sweep(connection, now=1000)
-    assert count(connection, "message") == 0
-
-
-def test_the_sweep_removes_a_crashed_clients_subscription(connection: sqlite3.Connection) -> None:
-    """It goes after a day without a sign of life, with all that waited on it; the lasting ones stay."""
-    own = TOPOLOGY.responses_for("client-a")
-    statements.declare_subscription(connection, own, now=0)
-    statements.publish(connection, own.topic, Message(body=b"x", attributes={"client_id": "client-a"}), now=0)
-    statements.sweep(connection, now=99)
-    assert count(connection, "delivery") == 2
-    statements.keep_temporary(connection, own.name, now=10)
-    connection.execute("UPDATE subscription SET retention_s = 1e9")
-    statements.sweep(connection, now=TEMPORARY_LIFE_S + 5)
-    assert count(connection, "delivery") == 2
-    statements.sweep(connection, now=TEMPORARY_LIFE_S + 11)
-    assert count(connection, "delivery") == 1
-    assert count(connection, "subscription") == len(TOPOLOGY.subscriptions)
-    with pytest.raises(SettingsInvalid):
-        statements.subscription_id(connection, own.name)
 
 
 def test_the_last_attempt_is_followed_by_a_dead_letter(broker: EmbeddedBroker) -> None:

@@ -1,4 +1,4 @@
-"""Connections to the queue file, its schema, and SQLite's errors in this project's words."""
+"""Connections to the queue file, transactions on it, and SQLite's errors in this project's words."""
 
 from __future__ import annotations
 
@@ -7,54 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from handoff.brokers.embedded import schema
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
 
 # Longer than any transaction here can take; a writer waits this long for the others before it gives up.
 BUSY_TIMEOUT_S = 30.0
 
-# Stored in the file; another number means a file of another version of this project.
-SCHEMA_VERSION = 1
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS topic (
-    name TEXT PRIMARY KEY
-) WITHOUT ROWID;
-
-CREATE TABLE IF NOT EXISTS subscription (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    topic TEXT NOT NULL REFERENCES topic (name),
-    retention_s REAL NOT NULL,
-    only_client_id TEXT,
-    expires_at REAL
-);
-
-CREATE TABLE IF NOT EXISTS message (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    topic TEXT NOT NULL,
-    key TEXT,
-    attributes TEXT NOT NULL,
-    body BLOB NOT NULL,
-    published_at REAL NOT NULL,
-    unacked_count INTEGER NOT NULL
-);
-
-CREATE TABLE IF NOT EXISTS delivery (
-    subscription_id INTEGER NOT NULL,
-    message_id INTEGER NOT NULL,
-    due_at REAL NOT NULL,
-    attempt INTEGER NOT NULL,
-    lease TEXT,
-    PRIMARY KEY (subscription_id, message_id)
-) WITHOUT ROWID;
-
-CREATE INDEX IF NOT EXISTS delivery_due ON delivery (subscription_id, due_at, message_id);
-
-CREATE TRIGGER IF NOT EXISTS delivery_ended AFTER DELETE ON delivery BEGIN
-    UPDATE message SET unacked_count = unacked_count - 1 WHERE id = OLD.message_id;
-    DELETE FROM message WHERE id = OLD.message_id AND unacked_count = 0;
-END;
-"""
+# What of the write-ahead log stays on the disk once all of it is in the file. A commit moves it there at every 4 MB, so
+# only a larger transaction (a migration), or a reader stopped in the middle, lets it grow further for a time.
+LOG_KEPT_BYTES = 16 * 1024 * 1024
 
 
 @contextmanager
@@ -90,12 +51,13 @@ def open_connection(path: Path, *, flush: bool) -> sqlite3.Connection:
     with translated_errors():
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_KEPT_BYTES}")
         connection.execute(f"PRAGMA synchronous = {'FULL' if flush else 'NORMAL'}")
         return connection
 
 
 def make_schema(path: Path) -> None:
-    """Make the queue file and its tables where they are missing.
+    """Make the queue file and its tables where they are missing, or bring those of an older version up to date.
 
     Raises: SettingsInvalid: not writable, or a file of something else; BrokerUnavailable
     """
@@ -112,19 +74,24 @@ def make_schema(path: Path) -> None:
 
 
 def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
-    if _version(connection) == SCHEMA_VERSION:
+    if _version(connection) == schema.VERSION:
         return
     with transaction(connection):
         version = _version(connection)  # another process may have been faster
-        if version == SCHEMA_VERSION:
+        if version == schema.VERSION:
             return
+        if version > schema.VERSION:
+            raise SettingsInvalid(
+                f"The queue file {path} was made by a later version ({version});"
+                " update this program or name another file."
+            )
         if version:
-            raise SettingsInvalid(f"The queue file {path} was made by another version ({version}); name another file.")
-        if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            schema.migrate(connection)
+        elif connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise SettingsInvalid(f"The file {path} is another program's database; name another.")
-        for statement in SCHEMA.split(";\n\n"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        else:
+            schema.make(connection)
+        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from handoff.contracts.topology import SubscriptionSpec
 # The subscription of a client that crashed goes away after this long, the least that Pub/Sub allows too.
 TEMPORARY_LIFE_S = 86_400.0
 
-# How much expired matter one sweep removes, so that it never holds the write lock for long (~10 ms).
+# How much one sweep removes, so that it never holds the write lock for long (~10 ms).
 SWEEP_MESSAGES = 1_000
 
 
@@ -60,10 +61,7 @@ def declare_subscription(connection: sqlite3.Connection, spec: SubscriptionSpec,
 
 
 def drop_subscription(connection: sqlite3.Connection, name: str) -> None:
-    """Remove a subscription with everything that waits on it."""
-    connection.execute(
-        "DELETE FROM delivery WHERE subscription_id = (SELECT id FROM subscription WHERE name = ?)", (name,)
-    )
+    """Remove a subscription; the sweep removes what waited on it."""
     connection.execute("DELETE FROM subscription WHERE name = ?", (name,))
 
 
@@ -93,12 +91,22 @@ def publish(connection: sqlite3.Connection, topic: str, message: Message, *, now
 def claim(
     connection: sqlite3.Connection, subscription: int, *, most: int, lease: str, until: float, now: float
 ) -> list[Claim]:
-    """Take the longest-due messages for delivery, leased until `until`."""
+    """Take the longest-due messages for delivery, leased until `until`; those over their retention go instead.
+
+    So that after a long silence none comes again whose result is gone already: the sweep may be days behind.
+    """
     rows = connection.execute(
-        "SELECT message_id, attempt, body, attributes, key FROM delivery JOIN message ON message.id = message_id"
+        "SELECT message_id, attempt, body, attributes, key, published_at"
+        " FROM delivery JOIN message ON message.id = message_id"
         " WHERE subscription_id = ? AND due_at <= ? ORDER BY due_at, message_id LIMIT ?",
         (subscription, now, most),
     ).fetchall()
+    oldest = now - _retention_s(connection, subscription)
+    connection.executemany(
+        "DELETE FROM delivery WHERE subscription_id = ? AND message_id = ?",
+        [(subscription, row[0]) for row in rows if row[5] < oldest],
+    )
+    rows = [row for row in rows if row[5] >= oldest]
     connection.executemany(
         "UPDATE delivery SET due_at = ?, attempt = attempt + 1, lease = ? WHERE subscription_id = ? AND message_id = ?",
         [(until, lease, subscription, row[0]) for row in rows],
@@ -147,24 +155,52 @@ def keep_temporary(connection: sqlite3.Connection, name: str, *, now: float) -> 
     connection.execute("UPDATE subscription SET expires_at = ? WHERE name = ?", (now + TEMPORARY_LIFE_S, name))
 
 
-def sweep(connection: sqlite3.Connection, *, now: float) -> None:
-    """Remove temporary subscriptions whose owner is gone, and messages over their retention."""
-    expired = connection.execute("SELECT name FROM subscription WHERE expires_at < ?", (now,)).fetchall()
-    for (name,) in expired:
-        drop_subscription(connection, name)
-    connection.execute(
+def sweep(connection: sqlite3.Connection, *, now: float) -> bool:
+    """Remove some of what nobody will ask for; True when another sweep may find more.
+
+    Temporary subscriptions whose owner is gone, what waited on dropped ones, messages over their retention.
+    """
+    connection.execute("DELETE FROM subscription WHERE expires_at < ?", (now,))
+    return any([_sweep_dropped(connection), _sweep_over_retention(connection, now=now)])
+
+
+def backlog(connection: sqlite3.Connection, subscription: int, *, now: float) -> Backlog:
+    """Say how much is unacked, and the age of the oldest of it."""
+    counted = connection.execute("SELECT count FROM unacked WHERE subscription_id = ?", (subscription,)).fetchone()
+    row = connection.execute(
+        "SELECT published_at FROM message WHERE id = (SELECT min(message_id) FROM delivery WHERE subscription_id = ?)",
+        (subscription,),
+    ).fetchone()
+    return Backlog(count=counted[0] if counted else 0, oldest_unacked_age_s=max(0.0, now - row[0]) if row else None)
+
+
+def _retention_s(connection: sqlite3.Connection, subscription: int) -> float:
+    row = connection.execute("SELECT retention_s FROM subscription WHERE id = ?", (subscription,)).fetchone()
+    return float(row[0]) if row else math.inf  # dropped just now
+
+
+def _sweep_dropped(connection: sqlite3.Connection) -> bool:
+    dropped = connection.execute(
+        "SELECT subscription_id FROM unacked WHERE subscription_id NOT IN (SELECT id FROM subscription)"
+    ).fetchone()
+    if dropped is None:
+        return False
+    removed = connection.execute(
+        "DELETE FROM delivery WHERE subscription_id = :dropped AND message_id IN"
+        " (SELECT message_id FROM delivery WHERE subscription_id = :dropped ORDER BY message_id LIMIT :most)",
+        {"dropped": dropped[0], "most": SWEEP_MESSAGES},
+    ).rowcount
+    if removed < SWEEP_MESSAGES:
+        connection.execute("DELETE FROM unacked WHERE subscription_id = ?", dropped)
+    return True
+
+
+def _sweep_over_retention(connection: sqlite3.Connection, *, now: float) -> bool:
+    removed = connection.execute(
         "DELETE FROM delivery WHERE (subscription_id, message_id) IN ("
         " SELECT subscription.id, oldest.id"
         " FROM (SELECT id, topic, published_at FROM message ORDER BY id LIMIT ?) oldest"
         " JOIN subscription USING (topic) WHERE published_at + retention_s < ?)",
         (SWEEP_MESSAGES, now),
     )
-
-
-def backlog(connection: sqlite3.Connection, subscription: int, *, now: float) -> Backlog:
-    """Count what is unacked, and the age of the oldest of it."""
-    count, first = connection.execute(
-        "SELECT count(*), min(message_id) FROM delivery WHERE subscription_id = ?", (subscription,)
-    ).fetchone()
-    row = connection.execute("SELECT published_at FROM message WHERE id = ?", (first,)).fetchone()
-    return Backlog(count=count, oldest_unacked_age_s=max(0.0, now - row[0]) if row else None)
+    return removed.rowcount > 0

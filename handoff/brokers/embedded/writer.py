@@ -1,7 +1,11 @@
-"""Group commit: one thread writes for a whole process, flushing once for everything that waited meanwhile."""
+"""Group commit: one thread writes for a whole process, flushing once for everything that waited meanwhile.
+
+Between the groups it does what nobody waits for, bit by bit.
+"""
 
 from __future__ import annotations
 
+import logging
 import queue
 import sqlite3
 import threading
@@ -11,17 +15,17 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
-from handoff.brokers.embedded import statements
 from handoff.brokers.embedded.database import transaction, translated_errors
+from handoff.brokers.embedded.upkeep import PERIOD_S, keep_up
 from handoff.contracts.errors import BrokerUnavailable, FashionError
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], T]
 
 # Bounds a transaction to ~10 ms, so that other processes get their turn; a flush takes ~0.3 ms (`bench/embedded.py`).
 GROUP_MAX = 256
-
-SWEEP_PERIOD_S = 60.0
 
 # What a write meets in its own values: text with half a surrogate pair, a type SQLite does not know, a body over 1 GB.
 # Every other error is the file's, and its whole group's.
@@ -74,15 +78,19 @@ class Writer:
         self._connection.close()
 
     def _run(self) -> None:
-        swept_at = 0.0
-        while (group := self._next_group()) is not None:
-            self._write(group)
-            if time.monotonic() - swept_at > SWEEP_PERIOD_S:
-                swept_at = time.monotonic()
-                self._write([(partial(statements.sweep, now=time.time()), Future())])
+        look_at = time.monotonic()
+        while (group := self._next_group(wait_s=look_at - time.monotonic())) is not None:
+            if group:
+                self._write(group)
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + self._keep_up()
 
-    def _next_group(self) -> list[tuple[Write[Any], Future[Any]]] | None:
-        first = self._waiting.get()
+    def _next_group(self, *, wait_s: float) -> list[tuple[Write[Any], Future[Any]]] | None:
+        """Wait for writes: none after `wait_s`, None after `close`."""
+        try:
+            first = self._waiting.get(timeout=max(0.0, wait_s))
+        except queue.Empty:
+            return []
         if first is None:
             return None
         group = [first]
@@ -93,6 +101,14 @@ class Writer:
                 break
             group.append(following)
         return group
+
+    def _keep_up(self) -> float:
+        try:
+            with translated_errors():
+                return keep_up(self._connection, now=time.time())
+        except BrokerUnavailable as error:
+            _log.warning("the queue file was not swept: %s", error)
+            return PERIOD_S
 
     def _write(self, group: list[tuple[Write[Any], Future[Any]]]) -> None:
         outcomes: list[Callable[[], None]] = []
