@@ -1,4 +1,4 @@
-"""How the queue file stays small and quick: its counts, its sweep, files of version 1."""
+"""How the queue file stays small and quick: its counts, its sweep, the space it gives back, files of version 1."""
 
 from __future__ import annotations
 
@@ -106,6 +106,16 @@ def fill(connection: sqlite3.Connection, *, messages: int, body: bytes = b"", no
     connection.execute("COMMIT")
 
 
+def keep_up_until_done(connection: sqlite3.Connection, *, now: float) -> int:
+    """Do piece after piece; how many there were."""
+    for piece in range(1, 10_000):
+        wait_s = upkeep.keep_up(connection, now=now)
+        if wait_s >= upkeep.PERIOD_S:
+            return piece
+        now += wait_s
+    raise AssertionError("the upkeep does not end")
+
+
 def test_the_sweep_removes_what_is_over_its_retention(connection: sqlite3.Connection) -> None:
     """Message and deliveries go together; what is younger stays."""
     statements.publish(connection, TOPIC, Message(body=b"old"), now=0)
@@ -197,6 +207,21 @@ def test_what_is_asked_often_reads_an_index_in_its_order(connection: sqlite3.Con
     """Nothing is sorted and no table is read whole, so that a backlog's length does not matter."""
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
     assert all(step.startswith("SEARCH") for step in plan), plan
+
+
+def test_the_file_gives_space_back_in_pieces(path: Path, connection: sqlite3.Connection) -> None:
+    """After a long backlog was worked off only the spare pages stay, and what waits still waits."""
+    fill(connection, messages=9_000, body=bytes(4_000))
+    identity = statements.subscription_id(connection, REQUESTS.name)
+    connection.execute("DELETE FROM delivery WHERE message_id BETWEEN 10 AND 8990")
+    full = path.stat().st_size
+    pieces = keep_up_until_done(connection, now=1.0)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert pieces > 1
+    assert full > 8_000 * 4_096
+    assert path.stat().st_size <= (upkeep.SPARE_PAGES + 100) * 4_096
+    assert statements.backlog(connection, identity, now=1).count == 19
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_processes_share_one_schedule(path: Path, connection: sqlite3.Connection) -> None:
@@ -309,6 +334,23 @@ def test_a_program_of_version_1_that_goes_on_is_counted(path: Path) -> None:
         statements.publish(old, TOPIC, Message(body=b"x"), now=time.time())
         statements.ack(old, identity, 1, lease="l")
         assert statements.backlog(old, identity, now=time.time()).count == 2
+
+
+def test_a_migrated_file_gives_space_back_once_it_is_nearly_empty(path: Path) -> None:
+    """It has to be written anew for that, which waits until there is little to write."""
+    version_1(path, messages=20)
+    make_schema(path)
+    with closing(open_connection(path, flush=False)) as connection:
+        fill(connection, messages=5_000, body=bytes(4_000), now=time.time())
+        assert keep_up_until_done(connection, now=time.time()) == 1
+        assert path.stat().st_size > 5_000 * 4_096
+        connection.execute("DELETE FROM delivery WHERE message_id > 20")
+        keep_up_until_done(connection, now=time.time() + upkeep.PERIOD_S)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert path.stat().st_size < 100 * 4_096
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+        identity = statements.subscription_id(connection, REQUESTS.name)
+        assert statements.backlog(connection, identity, now=time.time()).count == 20
 
 
 class Counting(RuleBasedStateMachine):

@@ -50,6 +50,8 @@ def open_connection(path: Path, *, flush: bool) -> sqlite3.Connection:
     """
     with translated_errors():
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        # First, for it is chosen with the file's first page: a file that can hand free pages back a few at a time.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA journal_size_limit = {LOG_KEPT_BYTES}")
         connection.execute(f"PRAGMA synchronous = {'FULL' if flush else 'NORMAL'}")
