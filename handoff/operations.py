@@ -17,14 +17,14 @@ from handoff.stores.urls import open_store
 @settings_options
 @json_option
 def init_command(config: Path | None, broker: str | None, store: str | None, *, as_json: bool) -> None:
-    """Create topics, subscriptions and the store where they are missing; says what it did.
+    """Create topics, subscriptions and the store where they are missing, and a bucket's retention; says what it did.
 
     Running it again changes nothing. The embedded broker needs no init.
     """
     settings = settings_from(config, broker, store).settings
     with closing(open_broker(settings.broker, settings.topology)) as opened:
         done = opened.declare(settings.topology)
-    done += open_store(settings.store).declare()
+    done += open_store(settings.store).declare(retention_s=settings.store_retention_s)
     for sentence in done:
         click.echo(sentence)
     click.echo(f"{settings.broker} and {settings.store} are ready.")

@@ -17,7 +17,7 @@ from msgspec import Struct, field
 
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.messages import PayloadFormat
-from handoff.contracts.topology import Topology
+from handoff.contracts.topology import DAY_S, Topology
 
 PREFIX = "FASHION_"
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -64,6 +64,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     broker: str = "embedded:var/queue.db"
     store: str = "file:var/store"
+    store_retention_s: float = 7 * DAY_S
     topology: Topology = Topology()
     worker: WorkerSettings = WorkerSettings()
     scaling: ScalingSettings = ScalingSettings()
@@ -191,6 +192,7 @@ def _check(settings: Settings) -> None:
         "scaling.oldest_unacked_age_s": 1,
         "scaling.scale_down_after_s": 0,
         "scaling.period_s": 0.1,
+        "store_retention_s": 0,
         "client.batch_size": 1,
         "client.timeout_s": 0,
         "topology.ack_deadline_s": 1,
@@ -207,4 +209,10 @@ def _check(settings: Settings) -> None:
         raise SettingsInvalid(
             f"The setting scaling.max_workers is {settings.scaling.max_workers}, which is below scaling.min_workers "
             f"({settings.scaling.min_workers}); raise it, or lower scaling.min_workers."
+        )
+    if 0 < settings.store_retention_s < settings.topology.retention_s:
+        raise SettingsInvalid(
+            f"The setting store_retention_s is {settings.store_retention_s:g}, but a message may come again for"
+            f" topology.retention_s, {settings.topology.retention_s:g}, and needs its objects;"
+            " use at least that, or 0 to keep objects for ever."
         )

@@ -19,6 +19,7 @@ from ml_server.results import Results
 from ml_server.scaler import Scaler, Workers
 from ml_server.scaling import ScalingPolicy, ScalingRules
 from ml_server.settlement import Settlement
+from ml_server.store_sweeper import store_swept
 from ml_server.worker import Worker
 
 
@@ -50,7 +51,8 @@ def opened_worker(settings: Settings, *, name: str, worker_count: int = 1) -> It
     try:
         limits = Limits(max_in_flight=settings.worker.max_in_flight, max_images=settings.worker.max_images)
         subscription = broker.subscribe(settings.topology.requests, limits)
-        yield _wire(settings, name, artifact, classifiers, store, broker, subscription), subscription
+        with store_swept(store, retention_s=settings.store_retention_s):
+            yield _wire(settings, name, artifact, classifiers, store, broker, subscription), subscription
     finally:
         broker.close()
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from handoff.contracts.messages import PayloadFormat
 
+# The two kinds of objects, each with a folder of its own for every request; both go with their retention.
+REQUESTS_FOLDER = "requests"
+RESULTS_FOLDER = "results"
+
 
 def batch_uri(root: str, request_id: str, format: PayloadFormat) -> str:
     """What the client uploads."""
-    return f"{root}/requests/{request_id}/images.{format}"
+    return f"{root}/{REQUESTS_FOLDER}/{request_id}/images.{format}"
 
 
 def predictions_uri(root: str, request_id: str) -> str:
     """The predictions CSV that the worker stores."""
-    return f"{root}/results/{request_id}/predictions.csv"
+    return f"{root}/{RESULTS_FOLDER}/{request_id}/predictions.csv"
 
 
 def response_uri(root: str, request_id: str) -> str:
     """The response as it was published; stored last, so that its presence says the predictions are whole."""
-    return f"{root}/results/{request_id}/response.json"
+    return f"{root}/{RESULTS_FOLDER}/{request_id}/response.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -110,6 +110,13 @@ class ObjectInfo(Struct, frozen=True, kw_only=True):
     size_bytes: int
 
 
+class Removed(Struct, frozen=True, kw_only=True):
+    """What a part of a sweep removed."""
+
+    object_count: int = 0
+    size_bytes: int = 0
+
+
 class Store(Protocol):
     """Objects below one root URI; thread-safe. Every method raises PayloadForbidden for a URI outside that root,
     and StoreUnavailable when the store does not answer.
@@ -119,8 +126,10 @@ class Store(Protocol):
     def root(self) -> str:
         """The URI, without a trailing slash, below which everything lies."""
 
-    def declare(self) -> list[str]:
+    def declare(self, *, retention_s: float | None = None) -> list[str]:
         """Create the bucket or folder where it is missing; a sentence for each thing done.
+
+        With `retention_s`, a store that can removes older requests and results by itself from then on; 0 keeps them.
 
         Raises: SettingsInvalid: not allowed
         """
@@ -139,3 +148,26 @@ class Store(Protocol):
 
     def delete(self, uri: str) -> None:
         """Remove an object; one that is not there is no error."""
+
+
+@runtime_checkable
+class SweptStore(Protocol):
+    """A store with no rule of its own for what is old, so that programs have to sweep it."""
+
+    def sweep(
+        self, *, older_than_s: float, now: float, period_s: float = 0.0, dry_run: bool = False
+    ) -> Iterator[Removed]:
+        """Remove requests and results whose newest object is older, a slice at each step; pause in between at will.
+
+        Nothing where anyone finished a sweep in the `period_s` before `now`, a time since the epoch.
+
+        Raises: StoreUnavailable: another process is at it; or something could not be removed, after all the rest was
+        """
+
+
+@runtime_checkable
+class SweptBroker(Protocol):
+    """A broker with no service behind it that would remove what is over its retention."""
+
+    def sweep(self, *, dry_run: bool = False) -> int:
+        """Remove the deliveries over their retention, and give their space back; how many there were."""

@@ -22,8 +22,9 @@ from handoff.contracts.errors import (
     SettingsInvalid,
     StoreUnavailable,
 )
-from handoff.contracts.protocols import ObjectInfo
+from handoff.contracts.protocols import ObjectInfo, Removed
 from handoff.stores.address import key_below, prefix_below
+from handoff.stores.file_sweep import sweep_folder, sweep_lock
 
 # Below the root, out of every URI's reach.
 PARTIAL_FOLDER = ".partial"
@@ -33,6 +34,12 @@ _NO_OBJECT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 # A partial file this old belongs to a writer that died.
 PARTIAL_LIFE_S = 86_400.0
+
+# Among the partial files: locked by the process that sweeps, holding the time of the last sweep.
+SWEEP_LOCK = "sweep"
+
+# Once is enough unless a folder is swept away, being empty, each time between its making and its first object.
+LINK_ATTEMPTS = 3
 
 
 def connect(url: str) -> FileStore:
@@ -53,15 +60,13 @@ class FileStore:
         self._folder = folder
         self.root = f"file://{folder}"
 
-    def declare(self) -> list[str]:
-        """Make the folder, and clear what writers that died left behind."""
+    def declare(self, *, retention_s: float | None = None) -> list[str]:
+        """Make the folder, and clear what writers that died left behind; what is old goes by `sweep`."""
+        del retention_s
         with _translated_errors(self.root):
             made = not self._folder.exists()
-            partials = self._folder / PARTIAL_FOLDER
-            partials.mkdir(parents=True, exist_ok=True)
-            for path in partials.iterdir():
-                if path.stat().st_mtime < time.time() - PARTIAL_LIFE_S:
-                    path.unlink(missing_ok=True)
+            (self._folder / PARTIAL_FOLDER).mkdir(parents=True, exist_ok=True)
+            self._clear_partials(now=time.time())
         return [f"Created folder {self._folder}."] if made else []
 
     def read(self, uri: str, *, max_bytes: int) -> bytes:
@@ -81,8 +86,7 @@ class FileStore:
             partial = self._folder / PARTIAL_FOLDER / uuid.uuid4().hex
             try:
                 _write_flushed(partial, data)
-                _make_folders(path.parent)
-                os.link(partial, path)
+                _link(partial, path)
             except FileExistsError:
                 return False
             finally:
@@ -93,13 +97,13 @@ class FileStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """List the objects whose URI begins with `prefix`, in the order of their URIs."""
         beginning = prefix_below(self.root, prefix)
-        folder = self._folder / beginning.rpartition("/")[0]
+        above, slash, _ = beginning.rpartition("/")
+        if not self._is_inside(self._folder / above):
+            return
         with _translated_errors(prefix):
-            for path in sorted(folder.rglob("*"), key=lambda found: found.relative_to(self._folder).as_posix()):
-                key = path.relative_to(self._folder).as_posix()
-                if key.startswith(beginning) and not key.startswith(PARTIAL_FOLDER) and path.is_file():
-                    with suppress(FileNotFoundError):  # gone meanwhile
-                        yield ObjectInfo(uri=f"{self.root}/{key}", size_bytes=path.stat().st_size)
+            for key in _keys(self._folder, above + slash, beginning=beginning):
+                with suppress(FileNotFoundError):  # gone meanwhile
+                    yield ObjectInfo(uri=f"{self.root}/{key}", size_bytes=(self._folder / key).stat().st_size)
 
     def delete(self, uri: str) -> None:
         """Remove an object, and its folder when that leaves it empty."""
@@ -111,12 +115,53 @@ class FileStore:
                 with suppress(OSError):
                     path.parent.rmdir()
 
+    def sweep(
+        self, *, older_than_s: float, now: float, period_s: float = 0.0, dry_run: bool = False
+    ) -> Iterator[Removed]:
+        """Remove requests and results whose newest object is older, a slice at each step, and old partial files."""
+        partials = self._folder / PARTIAL_FOLDER
+        if not partials.is_dir():
+            return
+        with _translated_errors(self.root), sweep_lock(partials / SWEEP_LOCK) as lock:
+            if lock.swept_within(period_s, now=now):
+                return
+            yield from sweep_folder(self._folder, before=now - older_than_s, dry_run=dry_run)
+            if not dry_run:
+                self._clear_partials(now=now)
+                lock.note(now=now)
+
+    def _clear_partials(self, *, now: float) -> None:
+        for path in (self._folder / PARTIAL_FOLDER).iterdir():
+            with suppress(FileNotFoundError):  # finished meanwhile
+                if path.name != SWEEP_LOCK and path.stat().st_mtime < now - PARTIAL_LIFE_S:
+                    path.unlink()
+
     def _path(self, uri: str) -> Path:
         key = key_below(self.root, uri)
         path = self._folder / key
-        if key.startswith(PARTIAL_FOLDER) or not Path(os.path.realpath(path)).is_relative_to(self._folder):
+        if key.startswith(PARTIAL_FOLDER) or not self._is_inside(path):
             raise PayloadForbidden(f"The address {uri!r} leads outside the store {self.root}.")
         return path
+
+    def _is_inside(self, path: Path) -> bool:
+        return Path(os.path.realpath(path)).is_relative_to(self._folder)
+
+
+def _keys(root: Path, folder: str, *, beginning: str) -> Iterator[str]:
+    """Yield the keys below a folder (`""` or ending in a slash) in their order; the names of one folder are held."""
+    names = []
+    with suppress(*_NO_OBJECT), os.scandir(root / folder) as entries:
+        for entry in entries:
+            # With its slash a folder stands where its objects do: `a-b/1` comes before `a/1`.
+            key = folder + entry.name + "/" * entry.is_dir(follow_symlinks=False)
+            wanted = key.startswith(beginning) or (key.endswith("/") and beginning.startswith(key))
+            if wanted and not key.startswith(PARTIAL_FOLDER) and (key.endswith("/") or entry.is_file()):
+                names.append(key)
+    for key in sorted(names):
+        if key.endswith("/"):
+            yield from _keys(root, key, beginning=beginning)
+        else:
+            yield key
 
 
 @contextmanager
@@ -133,6 +178,18 @@ def _opened(path: Path, uri: str) -> BinaryIO:
         return path.open("rb")
     except _NO_OBJECT as error:
         raise PayloadNotFound(f"There is no object at {uri}.") from error
+
+
+def _link(partial: Path, path: Path) -> None:
+    """Give an object its name."""
+    for attempts_left in reversed(range(LINK_ATTEMPTS)):
+        _make_folders(path.parent)
+        try:
+            os.link(partial, path)
+            return
+        except FileNotFoundError:
+            if not attempts_left:
+                raise
 
 
 def _write_flushed(path: Path, data: bytes) -> None:

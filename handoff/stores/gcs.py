@@ -21,6 +21,7 @@ from requests.adapters import HTTPAdapter
 from handoff.contracts.errors import FashionError, PayloadForbidden, PayloadNotFound, SettingsInvalid, StoreUnavailable
 from handoff.contracts.protocols import ObjectInfo
 from handoff.stores.address import MAX_KEY_BYTES, key_below, prefix_below
+from handoff.stores.gcs_lifecycle import set_retention
 from handoff.stores.gcs_media import Upload, check_status, take_body
 
 # A worker retries a request as a whole after that, so this only has to outlive a hiccup.
@@ -66,21 +67,33 @@ class GcsStore:
         self._objects_url = f"{client.api_endpoint}/{{kind}}storage/v1/b/{quote(bucket)}/o"
         self.root = f"gs://{bucket}/{prefix}".rstrip("/")
 
-    def declare(self) -> list[str]:
-        """Create the bucket unless it is there: private, with one set of permissions for all of it."""
+    def declare(self, *, retention_s: float | None = None) -> list[str]:
+        """Create the bucket unless it is there: private, with one set of permissions. Set its rule for old objects."""
+        with _translated(f"look at bucket {self._bucket}"):
+            bucket = self._client.lookup_bucket(self._bucket, retry=_RETRY, timeout=ATTEMPT_S)
+        done: list[str] = []
+        if bucket is None:
+            bucket, done = self._create_bucket()
+        if retention_s is not None:
+            with _translated(f"set the retention of bucket {self._bucket}"):
+                done += set_retention(
+                    bucket, prefix=self._prefix, retention_s=retention_s, retry=_RETRY, timeout=ATTEMPT_S
+                )
+        return done
+
+    def _create_bucket(self) -> tuple[storage.Bucket, list[str]]:
         bucket = self._client.bucket(self._bucket)
         bucket.iam_configuration.uniform_bucket_level_access_enabled = True
         bucket.iam_configuration.public_access_prevention = "enforced"
         with _translated(f"create bucket {self._bucket}"):
-            if self._client.lookup_bucket(self._bucket, retry=_RETRY, timeout=ATTEMPT_S):
-                return []
             try:
                 bucket.create(retry=_RETRY, timeout=ATTEMPT_S)
-            except api.Conflict:
-                return []  # someone else did, just now
+            except api.Conflict:  # someone else did, just now
+                bucket.reload(retry=_RETRY, timeout=ATTEMPT_S)
+                return bucket, []
             except ValueError as error:
                 raise SettingsInvalid(f"Set GOOGLE_CLOUD_PROJECT to create bucket {self._bucket}.") from error
-        return [f"Created bucket {self._bucket}."]
+        return bucket, [f"Created bucket {self._bucket}."]
 
     def read(self, uri: str, *, max_bytes: int) -> bytes:
         """Read a whole object; the headers tell its size and checksum before its bytes are taken."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable
 
 import pytest
@@ -170,6 +171,86 @@ def test_the_prefix_counts_towards_the_longest_name() -> None:
     with pytest.raises(PayloadForbidden):
         store.create(f"{store.root}/" + "/".join(["x" * 200] * 5 + ["y" * 17]), b"")
     assert script.requests == []
+
+
+OTHERS_RULE = {"action": {"type": "SomethingNew"}, "condition": {"age": 3}}
+WEEK_S = 7 * 86_400.0
+
+
+def our_rule(age_days: int) -> dict[str, object]:
+    """The rule that removes old requests and results of `scripted`'s store."""
+    prefixes = ["team-a/requests/", "team-a/results/"]
+    return {"action": {"type": "Delete"}, "condition": {"age": age_days, "matchesPrefix": prefixes}}
+
+
+def bucket_with(*rules: dict[str, object], metageneration: int = 5) -> HTTPResponse:
+    """What Cloud Storage says of a bucket."""
+    found = {"name": "batches", "metageneration": str(metageneration), "lifecycle": {"rule": list(rules)}}
+    return answer(200, json.dumps(found).encode(), Content_Type="application/json")
+
+
+def test_declaring_sets_a_rule_for_old_objects_beside_the_others() -> None:
+    """Only if nobody changed the bucket since it was looked at; the sentence says what is removed when."""
+    store, script = scripted(bucket_with(OTHERS_RULE), bucket_with(OTHERS_RULE, our_rule(7)))
+    (sentence,) = store.declare(retention_s=WEEK_S)
+    assert sentence == (
+        "Objects below team-a/requests/ and team-a/results/ in bucket batches are removed after 7 days."
+    )
+    look, change = script.requests
+    assert (look.method, change.method) == ("GET", "PATCH")
+    assert "ifMetagenerationMatch=5" in str(change.url)
+    assert json.loads(change.body or b"") == {"lifecycle": {"rule": [OTHERS_RULE, our_rule(7)]}}
+
+
+def test_a_rule_that_is_there_is_left_alone() -> None:
+    """Declaring again does and says nothing; without a retention the rules are not looked at."""
+    store, script = scripted(bucket_with(our_rule(7), OTHERS_RULE), bucket_with(our_rule(3)), bucket_with())
+    assert store.declare(retention_s=WEEK_S) == []
+    assert store.declare() == []
+    assert store.declare(retention_s=0) == []
+    assert [request.method for request in script.requests] == ["GET", "GET", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("retention_s", "rules", "said"),
+    [(WEEK_S + 1, [OTHERS_RULE, our_rule(8)], "after 8 days"), (0.0, [OTHERS_RULE], "are kept for ever now")],
+)
+def test_another_retention_replaces_our_rule(retention_s: float, rules: list[dict[str, object]], said: str) -> None:
+    """Never two of ours; days are rounded up; 0 takes it away."""
+    store, script = scripted(bucket_with(our_rule(7), OTHERS_RULE), bucket_with(*rules))
+    assert said in store.declare(retention_s=retention_s)[0]
+    assert json.loads(script.requests[1].body or b"") == {"lifecycle": {"rule": rules}}
+
+
+def test_a_bucket_that_others_change_is_looked_at_again() -> None:
+    """Their rule and ours both stay."""
+    changed = bucket_with(OTHERS_RULE, metageneration=6)
+    store, script = scripted(bucket_with(), answer(412), changed, bucket_with(OTHERS_RULE, our_rule(7)))
+    assert "after 7 days" in store.declare(retention_s=WEEK_S)[0]
+    assert "ifMetagenerationMatch=6" in str(script.requests[3].url)
+    assert json.loads(script.requests[3].body or b"") == {"lifecycle": {"rule": [OTHERS_RULE, our_rule(7)]}}
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (answer(403), "needs storage.buckets.update; ask for it"),
+        (answer(405), "needs storage.buckets.update"),
+        (bucket_with(), "this server ignores lifecycle rules"),
+    ],
+)
+def test_where_no_rule_can_be_set_the_sentence_says_so(reply: HTTPResponse, said: str) -> None:
+    """A role that may not, or a server that cannot, does not keep anyone from the rest."""
+    store, _ = scripted(bucket_with(), reply)
+    (sentence,) = store.declare(retention_s=WEEK_S)
+    assert sentence.startswith("Nothing removes old objects below team-a/requests/")
+    assert said in sentence
+
+
+def test_a_new_bucket_gets_its_rule_too() -> None:
+    """Made, then told what to remove."""
+    store, _ = scripted(answer(404), bucket_with(metageneration=1), bucket_with(our_rule(7)))
+    assert [sentence.split()[0] for sentence in store.declare(retention_s=WEEK_S)] == ["Created", "Objects"]
 
 
 @pytest.mark.parametrize("url", ["gs://", "gs:///prefix", "gs://A_Bucket!/x", "gs://b", "file:///x"])

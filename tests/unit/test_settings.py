@@ -122,6 +122,9 @@ def test_text_becomes_the_settings_type(tmp_path: Path) -> None:
         ("topology: {ack_deadline_s: .inf}", "topology.ack_deadline_s is inf"),
         ("topology: {retention_s: 0}", "topology.retention_s is 0"),
         ("topology: {max_attempts: 0}", "topology.max_attempts is 0"),
+        ("store_retention_s: -1", "store_retention_s is -1"),
+        ("store_retention_s: 3600", "store_retention_s is 3600, but a message may come again .* 604800, and needs its"),
+        ("topology: {retention_s: 1209600}", "store_retention_s is 604800, .* or 0 to keep objects for ever"),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -129,6 +132,13 @@ def test_what_cannot_work_is_refused_in_a_sentence(tmp_path: Path, text: str, se
     with pytest.raises(SettingsInvalid, match=sentence) as refused:
         resolve(tmp_path, text)
     assert "\n" not in str(refused.value)
+
+
+def test_objects_may_be_kept_for_ever_or_as_long_as_messages(tmp_path: Path) -> None:
+    """What is refused is only what would lose an object that is still needed."""
+    text = "topology: {retention_s: 60}\nstore_retention_s: "
+    assert resolve(tmp_path, text + "60").settings.store_retention_s == 60
+    assert resolve(tmp_path, "topology: {retention_s: 1209600}\nstore_retention_s: 0").settings.store_retention_s == 0
 
 
 def test_an_unusable_variable_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
-from handoff.brokers.embedded import statements
+from handoff.brokers.embedded import statements, upkeep
 from handoff.brokers.embedded.consumer import EmbeddedSubscription
 from handoff.brokers.embedded.database import make_schema, open_connection, translated_errors
 from handoff.brokers.embedded.writer import Writer
@@ -76,6 +76,18 @@ class EmbeddedBroker:
             with translated_errors():
                 subscription_id = statements.subscription_id(connection, subscription.name)
                 return statements.backlog(connection, subscription_id, now=time.time())
+        finally:
+            connection.close()
+
+    def sweep(self, *, dry_run: bool = False) -> int:
+        """Remove the deliveries over their retention, and give their space back; how many there were."""
+        connection, now = open_connection(self._path, flush=True), time.time()
+        try:
+            with translated_errors():
+                count = statements.over_retention(connection, now=now)
+                if not dry_run:
+                    upkeep.finish(connection, now=now)
+                return count
         finally:
             connection.close()
 

@@ -174,6 +174,16 @@ def backlog(connection: sqlite3.Connection, subscription: int, *, now: float) ->
     return Backlog(count=counted[0] if counted else 0, oldest_unacked_age_s=max(0.0, now - row[0]) if row else None)
 
 
+def over_retention(connection: sqlite3.Connection, *, now: float) -> int:
+    """Count the deliveries over their retention; reads every delivery, for a person who asked."""
+    count = connection.execute(
+        "SELECT count(*) FROM delivery JOIN message ON message.id = message_id"
+        " JOIN subscription ON subscription.id = subscription_id WHERE published_at + retention_s < ?",
+        (now,),
+    ).fetchone()
+    return int(count[0])
+
+
 def _retention_s(connection: sqlite3.Connection, subscription: int) -> float:
     row = connection.execute("SELECT retention_s FROM subscription WHERE id = ?", (subscription,)).fetchone()
     return float(row[0]) if row else math.inf  # dropped just now

@@ -15,6 +15,8 @@ PERIOD_S = 60.0
 
 # Between two pieces while there is more to do: a tenth of the file's time at most.
 PAUSE_S = 0.1
+# The same while a person waits for the end of it.
+FINISHING_PAUSE_S = 0.005
 
 # Free pages of 4 KiB that stay for the next backlog: 16 MiB.
 SPARE_PAGES = 4_096
@@ -36,12 +38,26 @@ def keep_up(connection: sqlite3.Connection, *, now: float) -> float:
         wait_s = _due_in(connection, now)
         if wait_s > 0:  # another process was faster
             return wait_s
-        more = statements.sweep(connection, now=now) or _give_back(connection)
+        more = _do_piece(connection, now=now)
         pause_s = PAUSE_S if more else PERIOD_S
         connection.execute("UPDATE upkeep SET due_at = ?", (now + pause_s,))
     if not more:
         _rewrite(connection)
     return pause_s
+
+
+def finish(connection: sqlite3.Connection, *, now: float) -> None:
+    """Do all of it at once, whatever the schedule, with pauses that let others write."""
+    more = True
+    while more:
+        with transaction(connection):
+            more = _do_piece(connection, now=now)
+        time.sleep(FINISHING_PAUSE_S)
+    _rewrite(connection)
+
+
+def _do_piece(connection: sqlite3.Connection, *, now: float) -> bool:
+    return statements.sweep(connection, now=now) or _give_back(connection)
 
 
 def _due_in(connection: sqlite3.Connection, now: float) -> float:
