@@ -7,14 +7,15 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from handoff.brokers.embedded import connect, schema, statements
+from handoff.brokers.embedded import connect, database, schema, statements
 from handoff.brokers.embedded.broker import EmbeddedBroker
-from handoff.brokers.embedded.database import make_schema, open_connection
+from handoff.brokers.embedded.database import make_schema, open_connection, transaction, translated_errors
 from handoff.brokers.embedded.writer import Writer
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
 from handoff.contracts.protocols import Limits, Message
@@ -167,6 +168,38 @@ def test_a_write_that_the_disk_refuses_fails_its_group_and_no_more(path: Path, c
     assert writer.submit(partial(statements.publish, topic=TOPIC, message=message, now=time.time())).result(30)
     writer.close()
     assert count(connection, "message") == 1
+
+
+def test_a_writer_that_waits_asks_again_soon(
+    path: Path, connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sleeps no longer than a transaction takes, and writes as soon as the other has ended."""
+    with closing(open_connection(path, flush=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        slept_s: list[float] = []
+
+        def sleep(period_s: float) -> None:
+            slept_s.append(period_s)
+            if len(slept_s) == 5:
+                other.execute("COMMIT")
+
+        monkeypatch.setattr(database.time, "sleep", sleep)
+        with transaction(connection):
+            statements.publish(connection, TOPIC, Message(body=b"x"), now=0)
+    assert len(slept_s) == 5
+    assert max(slept_s) <= 0.001
+    assert connection.execute("PRAGMA busy_timeout").fetchone() == (database.BUSY_TIMEOUT_S * 1e3,)
+
+
+def test_a_file_that_another_never_lets_go_is_given_up(
+    path: Path, connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After longer than any transaction takes, with a sentence."""
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.0)
+    with closing(open_connection(path, flush=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BrokerUnavailable, match="locked"), translated_errors(), transaction(connection):
+            raise AssertionError("nobody else may write")
 
 
 def test_a_publish_cannot_be_cancelled(broker: EmbeddedBroker) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,10 @@ from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
 
 # Longer than any transaction here can take; a writer waits this long for the others before it gives up.
 BUSY_TIMEOUT_S = 30.0
+
+# A writer that waits asks again this often, at random. SQLite itself would sleep ever longer, up to 100 ms, so that
+# whoever just wrote writes again and the others are kept out (`bench/convoys.py`).
+ASK_AGAIN_S = (0.0002, 0.001)
 
 # What of the write-ahead log stays on the disk once all of it is in the file. A commit moves it there at every 4 MB, so
 # only a larger transaction (a migration), or a reader stopped in the middle, lets it grow further for a time.
@@ -34,13 +40,34 @@ def translated_errors() -> Iterator[None]:
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Run statements as one write, whole or not at all."""
-    connection.execute("BEGIN IMMEDIATE")
+    _begin(connection)
     try:
         yield
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    give_up_at = time.monotonic() + BUSY_TIMEOUT_S
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while not _begun(connection, again=time.monotonic() < give_up_at):
+            time.sleep(random.uniform(*ASK_AGAIN_S))  # noqa: S311 - no secret
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1e3:.0f}")
+
+
+def _begun(connection: sqlite3.Connection, *, again: bool) -> bool:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        # The low byte says what the others say more exactly.
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY and again:
+            return False
+        raise
+    return True
 
 
 def open_connection(path: Path, *, flush: bool) -> sqlite3.Connection:
