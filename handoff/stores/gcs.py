@@ -1,35 +1,25 @@
-"""Google Cloud Storage: `gs://BUCKET` or `gs://BUCKET/PREFIX`; an emulator when STORAGE_EMULATOR_HOST is set.
-
-One HTTP request a read and one a create. The SDK's own download cannot look at an object's size before it takes the
-bytes, and its upload needs two requests over 8 MiB, so these two speak the JSON interface over the SDK's session.
-"""
+"""Google Cloud Storage: `gs://BUCKET` or `gs://BUCKET/PREFIX`; an emulator when STORAGE_EMULATOR_HOST is set."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from urllib.parse import quote
 
 import google.api_core.exceptions as api
 import google.auth.exceptions as auth
 import requests
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
-from requests.adapters import HTTPAdapter
 
 from handoff.contracts.errors import FashionError, PayloadForbidden, PayloadNotFound, SettingsInvalid, StoreUnavailable
 from handoff.contracts.protocols import ObjectInfo
 from handoff.stores.address import MAX_KEY_BYTES, key_below, prefix_below
 from handoff.stores.gcs_lifecycle import set_retention
-from handoff.stores.gcs_media import Upload, check_status, take_body
+from handoff.stores.gcs_media import ATTEMPT_S, ObjectMedia, SessionConnections, Upload
 
 # A worker retries a request as a whole after that, so this only has to outlive a hiccup.
 ANSWER_WITHIN_S = 30.0
-# (connect, wait for bytes) of one attempt.
-ATTEMPT_S = (3.05, 15.0)
-# Connections kept for the threads that fetch and store; more would be opened and thrown away.
-POOL_SIZE = 32
 
 _URL = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(?P<prefix>.*?))?/*")
 _RETRY = DEFAULT_RETRY.with_timeout(ANSWER_WITHIN_S)
@@ -50,21 +40,24 @@ def connect(url: str) -> GcsStore:
     except OSError:  # no project is configured; only creating a bucket needs one
         client = storage.Client(project=None)
     session = client._http  # noqa: SLF001 - the SDK's session, with credentials and their refresh; it has no public name
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_connections=2, pool_maxsize=POOL_SIZE))
-    return GcsStore(client, session=session, bucket=match["bucket"], prefix=match["prefix"] or "")
+    media = ObjectMedia(
+        SessionConnections(session, client.api_endpoint),
+        credentials=session.credentials,
+        endpoint=client.api_endpoint,
+        bucket=match["bucket"],
+    )
+    return GcsStore(client, media=media, bucket=match["bucket"], prefix=match["prefix"] or "")
 
 
 class GcsStore:
     """Objects below one prefix of one bucket."""
 
-    def __init__(self, client: storage.Client, *, session: requests.Session, bucket: str, prefix: str) -> None:
+    def __init__(self, client: storage.Client, *, media: ObjectMedia, bucket: str, prefix: str) -> None:
         self._client = client
-        self._session = session
+        self._media = media
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._bucket_seen = False
-        self._objects_url = f"{client.api_endpoint}/{{kind}}storage/v1/b/{quote(bucket)}/o"
         self.root = f"gs://{bucket}/{prefix}".rstrip("/")
 
     def declare(self, *, retention_s: float | None = None) -> list[str]:
@@ -99,18 +92,9 @@ class GcsStore:
         """Read a whole object; the headers tell its size and checksum before its bytes are taken."""
         name = self._name(uri)
 
-        def attempt() -> bytes:
-            # Gzip is accepted so that what is stored compressed comes as stored, not unpacked beyond all limits.
-            url = f"{self._objects_url.format(kind='download/')}/{quote(name, safe='')}"
-            with self._session.get(
-                url, params={"alt": "media"}, headers={"Accept-Encoding": "gzip"}, stream=True, timeout=ATTEMPT_S
-            ) as response:
-                check_status(response)
-                return take_body(response, max_bytes=max_bytes)
-
         with _translated(f"read {uri}"):
             try:
-                data: bytes = _RETRY(attempt)()
+                data: bytes = _RETRY(self._media.download)(name, max_bytes=max_bytes)
             except api.NotFound as error:
                 self._check_bucket()
                 raise PayloadNotFound(f"There is no object at {uri}.") from error
@@ -123,14 +107,7 @@ class GcsStore:
 
         def attempt() -> None:
             attempts.append(1)
-            response = self._session.post(
-                self._objects_url.format(kind="upload/"),
-                params={"uploadType": "multipart", "ifGenerationMatch": "0", "fields": "name"},
-                headers={"Content-Type": upload.content_type},
-                data=upload.body,
-                timeout=ATTEMPT_S,
-            )
-            check_status(response)
+            self._media.upload(upload)
 
         with _translated(f"write {uri}"):
             try:

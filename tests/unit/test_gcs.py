@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import pytest
 import requests
-from google.auth.credentials import AnonymousCredentials
+from google.auth.credentials import AnonymousCredentials, Credentials
 from google.cloud import storage
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPResponse
+from urllib3 import HTTPConnectionPool, HTTPResponse
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import NewConnectionError, ProtocolError, ReadTimeoutError
 
 from handoff.contracts.errors import (
     PayloadForbidden,
@@ -21,10 +24,11 @@ from handoff.contracts.errors import (
     StoreUnavailable,
 )
 from handoff.stores import gcs
-from handoff.stores.gcs_media import checksum
+from handoff.stores.gcs_media import ObjectMedia, SessionConnections, checksum
 
 URI = "gs://batches/team-a/requests/1/images.csv"
 
+POOL = HTTPConnectionPool("storage.invalid")
 Answer = HTTPResponse | Exception
 
 
@@ -34,25 +38,44 @@ def answer(status: int, body: bytes = b"{}", **headers: str) -> HTTPResponse:
     return HTTPResponse(io.BytesIO(body), headers=named, status=status, preload_content=False)
 
 
+def refused() -> NewConnectionError:
+    """Nobody listens there."""
+    return NewConnectionError(HTTPConnection("storage.invalid"), "refused")
+
+
+class Sent(NamedTuple):
+    """A request as it came to the server."""
+
+    method: str
+    url: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
 class Script(HTTPAdapter):
-    """Answers requests in the order written down, and keeps them."""
+    """Answers requests in the order written down, and keeps them: the SDK's, and those for an object's bytes."""
 
     def __init__(self, answers: Iterable[Answer]) -> None:
         super().__init__()
         self._answers = iter(answers)
-        self.requests: list[requests.PreparedRequest] = []
+        self.requests: list[Sent] = []
 
     def send(self, request: requests.PreparedRequest, *_: object, **__: object) -> requests.Response:
+        """Give the next answer to the SDK."""
+        return self.build_response(request, self.urlopen(str(request.method), str(request.url), b"", {}))
+
+    def urlopen(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HTTPResponse:
         """Give the next answer."""
-        self.requests.append(request)
+        self.requests.append(Sent(method, url, body or b"", headers))
         following = next(self._answers)
         if isinstance(following, Exception):
             raise following
-        return self.build_response(request, following)
+        return following
 
 
-def scripted(*answers: Answer) -> tuple[gcs.GcsStore, Script]:
+def scripted(*answers: Answer, credentials: Credentials | None = None) -> tuple[gcs.GcsStore, Script]:
     """A store whose server answers as written."""
+    credentials = credentials or AnonymousCredentials()
     client = storage.Client(
         project="tests", credentials=AnonymousCredentials(), client_options={"api_endpoint": "http://storage.invalid"}
     )
@@ -60,7 +83,8 @@ def scripted(*answers: Answer) -> tuple[gcs.GcsStore, Script]:
     client._bucket_metadata_cache = None
     script = Script(answers)
     client._http.mount("http://", script)
-    return gcs.GcsStore(client, session=client._http, bucket="batches", prefix="team-a"), script
+    media = ObjectMedia(script, credentials=credentials, endpoint="http://storage.invalid", bucket="batches")
+    return gcs.GcsStore(client, media=media, bucket="batches", prefix="team-a"), script
 
 
 @pytest.fixture(autouse=True)
@@ -102,15 +126,15 @@ def test_bytes_that_changed_on_the_way_are_read_again() -> None:
 
 def test_hiccups_are_retried() -> None:
     """503, 429 and a broken connection are no reason to fail."""
-    store, script = scripted(answer(503), answer(429), requests.ConnectionError("reset"), answer(200, b"x"))
+    store, script = scripted(answer(503), answer(429), ProtocolError("reset"), refused(), answer(200, b"x"))
     assert store.read(URI, max_bytes=10) == b"x"
-    assert len(script.requests) == 4
+    assert len(script.requests) == 5
 
 
 def test_a_server_that_stays_away_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the retries' time another attempt of the whole request may help."""
     monkeypatch.setattr(gcs, "_RETRY", gcs._RETRY.with_timeout(0.0))
-    store, _ = scripted(answer(503), requests.Timeout("slow"))
+    store, _ = scripted(answer(503), ReadTimeoutError(POOL, "/", "slow"))
     with pytest.raises(StoreUnavailable):
         store.read(URI, max_bytes=10)
     with pytest.raises(StoreUnavailable):
@@ -147,7 +171,7 @@ def test_a_create_is_one_request_with_a_precondition_and_a_checksum() -> None:
     assert store.create(URI, b"pixels") is True
     (request,) = script.requests
     assert "ifGenerationMatch=0" in str(request.url)
-    assert checksum(b"pixels").encode() in bytes(request.body or b"")
+    assert checksum(b"pixels").encode() in request.body
 
 
 def test_another_object_in_the_way_is_seen_at_once() -> None:
@@ -161,7 +185,7 @@ def test_another_object_in_the_way_is_seen_at_once() -> None:
 def test_after_a_lost_answer_the_object_in_the_way_may_be_ours(stored: bytes, created: bool) -> None:  # noqa: FBT001
     """The retry of an upload that had succeeded finds its own object, and says so."""
     found = b'{"name": "x", "crc32c": "%s"}' % checksum(stored).encode()
-    store, _ = scripted(requests.ConnectionError("answer lost"), answer(412), answer(200, found))
+    store, _ = scripted(ProtocolError("answer lost"), answer(412), answer(200, found))
     assert store.create(URI, b"pixels") is created
 
 
@@ -258,3 +282,45 @@ def test_a_url_without_a_bucket_is_a_matter_of_settings(url: str) -> None:
     """The sentence shows how to write it."""
     with pytest.raises(SettingsInvalid, match="gs://BUCKET/PREFIX"):
         gcs.connect(url)
+
+
+class Renewed(Credentials):
+    """Credentials whose first token has just been revoked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = "revoked"  # noqa: S105 - none
+
+    def before_request(self, _request: object, _method: str, _url: str, headers: dict[str, str]) -> None:
+        """Sign with the token at hand."""
+        headers["authorization"] = f"Bearer {self.token}"
+
+    def refresh(self, _request: object) -> None:
+        """Fetch a new one."""
+        self.token = "renewed"  # noqa: S105 - none
+
+
+def test_a_token_that_is_no_longer_taken_is_renewed_once() -> None:
+    """The service decides how long a token holds; a second refusal is final."""
+    store, script = scripted(answer(401), answer(200, b"x"), answer(401), answer(401), credentials=Renewed())
+    assert store.read(URI, max_bytes=10) == b"x"
+    assert [request.headers["authorization"] for request in script.requests] == ["Bearer revoked", "Bearer renewed"]
+    with pytest.raises(SettingsInvalid, match="refuses"):
+        store.read(URI, max_bytes=10)
+
+
+def test_the_reason_of_a_refusal_is_the_services() -> None:
+    """Its sentence is passed on, from JSON or from plain text."""
+    store, _ = scripted(answer(403, b'{"error": {"message": "may not create"}}'), answer(400, b"odd name"))
+    with pytest.raises(SettingsInvalid, match="may not create"):
+        store.create(URI, b"x")
+    with pytest.raises(SettingsInvalid, match="odd name"):
+        store.create(URI, b"x")
+
+
+def test_the_connections_are_those_of_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says of proxies and certificates holds for an object's bytes too."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
+    with requests.Session() as session:
+        connections = SessionConnections(session, "https://storage.googleapis.com")
+        assert str(connections.pool.proxy) == "http://proxy.invalid:3128"
