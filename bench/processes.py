@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from handoff.settings import Settings, environment_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICE = ROOT / "ml_server" / "image_classification_service.py"
-READY_TIMEOUT_S = 60.0
+REFERENCE = ROOT / "bench" / "reference_worker.py"
+READY_TIMEOUT_S = 120.0
+_READY_LINE = b" ready_s="
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,36 @@ class RunningWorker:
         kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
         return int(kilobytes) / 1024
 
+    def cpu_s(self) -> float:
+        """Processor seconds used up to now, of all threads, in the kernel too."""
+        after_name = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        # proc(5): utime and stime are fields 14 and 15, the name in brackets is field 2.
+        return sum(map(int, after_name[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the process where it stands until the block ends; it must hold nothing then."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
 
 @contextmanager
-def running_worker(settings: Settings, log_path: Path) -> Iterator[RunningWorker]:
-    """Run one worker until the block ends."""
+def running_worker(
+    settings: Settings,
+    log_path: Path,
+    *,
+    program: Path = SERVICE,
+    options: Sequence[str] = (),
+    cores: set[int] | None = None,
+) -> Iterator[RunningWorker]:
+    """Run one worker until the block ends, on all cores or on those named."""
     started_at = time.perf_counter()
-    with log_path.open("wb") as log:
-        process = subprocess.Popen([sys.executable, str(SERVICE)], env=environment_of(settings), stderr=log)
+    command = [sys.executable, str(program), *options]
+    with log_path.open("wb") as log, _on_cores(cores):
+        process = subprocess.Popen(command, env=environment_of(settings), stderr=log, cwd=ROOT)
     try:
         ready_at = _wait_until_ready(process, log_path)
         yield RunningWorker(process, ready_at, ready_at - started_at)
@@ -46,9 +73,41 @@ def running_worker(settings: Settings, log_path: Path) -> Iterator[RunningWorker
         process.wait(60)
 
 
+@contextmanager
+def running_workers(settings: Settings, log_path: Path, *, count: int) -> Iterator[list[RunningWorker]]:
+    """Run workers that share the cores, as a supervisor starts them."""
+    with ExitStack() as stack:
+        options = ["--peers", str(count)]
+        yield [
+            stack.enter_context(running_worker(settings, log_path.with_suffix(f".{number}.log"), options=options))
+            for number in range(count)
+        ]
+
+
+@contextmanager
+def workers_on_cores(settings: Settings, log_path: Path, *, cores: Sequence[int]) -> Iterator[list[RunningWorker]]:
+    """Run a worker on each of these cores, with one inference thread."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(running_worker(settings, log_path.with_suffix(f".core{core}.log"), cores={core}))
+            for core in cores
+        ]
+
+
+@contextmanager
+def _on_cores(cores: set[int] | None) -> Iterator[None]:
+    """Processes started in the block run on these cores alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def _wait_until_ready(process: subprocess.Popen[bytes], log_path: Path) -> float:
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while b" ready_s=" not in log_path.read_bytes():
+    while _READY_LINE not in log_path.read_bytes():
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"the worker did not start:\n{log_path.read_text()}")
         time.sleep(0.002)

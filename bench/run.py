@@ -1,156 +1,212 @@
 """`make bench`: what the service costs beside its classifier, on this machine, as one table and build/bench.json.
 
-Every ratio is of two figures measured alternately in this run; every figure is the median of its runs.
+Everything is measured once a round, in turn. Every figure is the median of its rounds; each run of a ratio is of two
+figures of one round. One-image latencies are of single requests, sent after the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import statistics
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from processes import ROOT, bare_rate, running_worker
+from deployments import beside, deployments
+from figures import Figures
+from loads import Load, latencies_at_rate_ms, latencies_ms, opened_client, upload_meanwhile, work_off
+from processes import (
+    REFERENCE,
+    ROOT,
+    RunningWorker,
+    bare_rate,
+    running_worker,
+    running_workers,
+    workers_on_cores,
+)
 
 from fashion_client.client import Client
-from fashion_client.sources import SAMPLE_IMAGES
-from handoff.brokers.urls import open_broker
-from handoff.contracts.idx import decode_idx
-from handoff.settings import Settings, load_settings
-from handoff.stores.urls import open_store
-from tests import servers
+from handoff.contracts.messages import PayloadFormat
+from handoff.settings import Settings
 
-IMAGES_PER_REQUEST = 1_000
-BACKLOG_REQUESTS = 40
-LATENCY_REQUESTS = 200
-RESULT_TIMEOUT_S = 120.0
+# Requests a run, so that one takes about a second; the ratios that matter most are of 1,000 images a request.
+REQUESTS = {1: 200, 10: 200, 100: 100, 1_000: 40, 10_000: 3}
+FORMATS: tuple[PayloadFormat, ...] = ("csv", "npy")
+MAIN = Load(1_000, REQUESTS[1_000])
+# The plain worker classifies some twenty single images a second, and a thousand at a time not many more thousands.
+REFERENCE_LOADS = (Load(1, 30), Load(1_000, 3))
+UNLOADED_REQUESTS = 200
+LOAD_SECONDS = 4.0
+LOADS_PERCENT = (1, 50, 80)
+PERCENTILES = (50, 95, 99)
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table."""
+class Deployment:
+    """One deployment under measurement."""
 
-    key: str
-    what: str
-    unit: str
-    runs: Sequence[float]
+    def __init__(self, name: str, settings: Settings, *, figures: Figures, folder: Path) -> None:
+        self._name = name
+        self._settings = settings
+        self._figures = figures
+        self._log_path = folder / f"bench-{name}.log"
 
-    @property
-    def value(self) -> float:
-        """The median."""
-        return statistics.median(self.runs)
+    def measure_bare(self) -> None:
+        """The classifier alone."""
+        rate = bare_rate(self._settings, MAIN.image_count)
+        self._figures.add(f"{self._name}_bare_images_per_s", "bare classifier", "images/s", rate)
+
+    def measure_one_worker(self) -> None:
+        """Every load on one worker, first as a backlog, then with the client uploading meanwhile."""
+        with running_worker(self._settings, self._log_path) as worker, opened_client(self._settings) as client:
+            self._add("ready_s", "worker start to ready", "s", worker.ready_s)
+            for format in FORMATS:
+                for size, requests in REQUESTS.items():
+                    self._work_off(client, [worker], Load(size, requests, format))
+            for size, requests in REQUESTS.items():
+                load = Load(size, requests)
+                rate = load.image_count / upload_meanwhile(client, load)
+                self._add_rate(load, rate, suffix="_uploading", how=", client uploading meanwhile")
+            self._add("largest_rss_mb", "worker's memory after all loads", "MB", worker.rss_mb())
+
+    def measure_two_workers(self) -> None:
+        """Every load as a backlog of two workers that share the cores."""
+        with (
+            running_workers(self._settings, self._log_path, count=2) as workers,
+            opened_client(self._settings) as client,
+        ):
+            for format in FORMATS:
+                for size, requests in REQUESTS.items():
+                    self._work_off(client, workers, Load(size, requests, format))
+
+    def measure_scaling(self) -> None:
+        """A worker on one core, then one on each of two."""
+        cores = sorted(os.sched_getaffinity(0))[:2]
+        for count in range(1, len(cores) + 1):
+            with (
+                workers_on_cores(self._settings, self._log_path, cores=cores[:count]) as workers,
+                opened_client(self._settings) as client,
+            ):
+                rate = MAIN.image_count / work_off(client, self._settings, workers, MAIN)
+            what = f"{_described(MAIN)}, {count} worker(s) of one core each"
+            self._add(f"1000_on_{count}_cores_images_per_s", what, "images/s", rate)
+
+    def measure_reference(self, settings: Settings, worker: RunningWorker) -> None:
+        """The plain worker, which is running on topics of its own."""
+        with opened_client(settings) as client:
+            for load in REFERENCE_LOADS:
+                rate = load.image_count / work_off(client, settings, [worker], load)
+                key = f"reference_{load.images_per_request}_images_per_s"
+                self._add(key, f"plain worker, {_described(load)}", "images/s", rate)
+
+    def measure_latencies(self, *, requests_per_s: float) -> None:
+        """One-image requests to one worker, unloaded and at shares of the highest rate."""
+        with running_worker(self._settings, self._log_path), opened_client(self._settings) as client:
+            latencies_ms(client, count=UNLOADED_REQUESTS // 10)
+            self._add_percentiles("latency", "unloaded", latencies_ms(client, count=UNLOADED_REQUESTS))
+            for percent in LOADS_PERCENT:
+                rate = requests_per_s * percent / 100
+                measured = latencies_at_rate_ms(client, rate=rate, seconds=max(LOAD_SECONDS, 20 / rate))
+                how = f"at {percent} % of the highest rate ({rate:.0f}/s)"
+                self._add_percentiles(f"latency_at_{percent}_percent", how, measured)
+
+    def _work_off(self, client: Client, workers: list[RunningWorker], load: Load) -> None:
+        before_s = sum(worker.cpu_s() for worker in workers)
+        rate = load.image_count / work_off(client, self._settings, workers, load)
+        if len(workers) == 1:
+            self._add_rate(load, rate)
+        else:
+            self._add_rate(load, rate, suffix=f"_{len(workers)}_workers", how=f", {len(workers)} workers")
+        if load == MAIN and len(workers) == 1:
+            used_s = sum(worker.cpu_s() for worker in workers) - before_s
+            micro_s = used_s / load.image_count * 1e6
+            self._add("1000_cpu_us_per_image", f"worker's processor time, {_described(load)}", "µs/image", micro_s)
+            self._add("rss_mb", f"worker's memory after {_described(load)}", "MB", workers[0].rss_mb())
+
+    def _add_rate(self, load: Load, rate: float, *, suffix: str = "", how: str = "") -> None:
+        format = "" if load.format == "csv" else f"_{load.format}"
+        key = f"{load.images_per_request}{format}{suffix}_images_per_s"
+        self._add(key, f"{_described(load)}{how}", "images/s", rate)
+
+    def _add_percentiles(self, key: str, how: str, measured_ms: list[float]) -> None:
+        for percentile in PERCENTILES:
+            value = float(np.percentile(measured_ms, percentile))
+            what = f"one-image request, {how}, p{percentile} of {len(measured_ms)}"
+            self._add(f"{key}_p{percentile}_ms", what, "ms", value)
+
+    def _add(self, key: str, what: str, unit: str, value: float) -> None:
+        self._figures.add(f"{self._name}_{key}", f"{self._name}: {what}", unit, value)
+
+
+def _described(load: Load) -> str:
+    images = "1 image" if load.images_per_request == 1 else f"{load.images_per_request:,} images"
+    return f"{images} a request, {load.format}"
 
 
 @contextmanager
-def deployments() -> Iterator[dict[str, dict[str, str]]]:
-    """Yield settings' flags by deployment: embedded always, the Google one where its servers can be started."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        found = {"embedded": {"broker": f"embedded://{folder}/queue.db", "store": f"file://{folder}/store"}}
-        try:
-            os.environ["PUBSUB_EMULATOR_HOST"] = stack.enter_context(servers.pubsub_emulator())
-            os.environ["STORAGE_EMULATOR_HOST"] = stack.enter_context(servers.storage_server())
-            found["pubsub"] = {"broker": "pubsub://bench", "store": "gs://bench-store/bench"}
-        except servers.ServerAbsent as reason:
-            print(f"left out: {reason}", file=sys.stderr)
-        yield found
+def reference_worker(settings: Settings, folder: Path) -> Iterator[Callable[[Deployment], None]]:
+    """Keep the plain worker running; yields what measures it beside a deployment."""
+    apart = beside(settings, "reference")
+    with running_worker(apart, folder / "bench-reference.log", program=REFERENCE) as worker:
+        yield lambda deployment: deployment.measure_reference(apart, worker)
 
 
-def declare(settings: Settings) -> None:
-    """Make what the deployment needs."""
-    open_store(settings.store).declare()
-    broker = open_broker(settings.broker, settings.topology)
-    broker.declare(settings.topology)
-    broker.close()
+def run_rounds(found: dict[str, Settings], figures: Figures, *, runs: int, folder: Path) -> None:
+    """Measure everything, `runs` times in turn, then the latencies."""
+    measured = {name: Deployment(name, settings, figures=figures, folder=folder) for name, settings in found.items()}
+    with ExitStack() as stack:
+        reference = stack.enter_context(reference_worker(found["pubsub"], folder)) if "pubsub" in found else None
+        for run in range(runs):
+            for name, deployment in measured.items():
+                print(f"round {run + 1} of {runs}: {name}", file=sys.stderr)
+                deployment.measure_bare()
+                deployment.measure_one_worker()
+                deployment.measure_two_workers()
+                if name == "embedded":
+                    deployment.measure_scaling()
+                elif reference is not None:
+                    reference(deployment)
+    for name, deployment in measured.items():
+        print(f"latencies: {name}", file=sys.stderr)
+        deployment.measure_latencies(requests_per_s=figures.value(f"{name}_1_uploading_images_per_s"))
 
 
-def end_to_end(settings: Settings, images: np.ndarray, log_path: Path) -> tuple[float, float, float]:
-    """Publish a backlog, start one worker, receive every result: images a second from ready to the last response.
-
-    Also the seconds from start to ready, and the worker's resident memory in MB at the end.
-    """
-    with Client.open(settings.broker, settings.store, topology=settings.topology) as client:
-        submissions = [client.submit(images) for _ in range(BACKLOG_REQUESTS)]
-        with running_worker(settings, log_path) as worker:
-            for submission in submissions:
-                submission.result(RESULT_TIMEOUT_S)
-            rate = BACKLOG_REQUESTS * len(images) / (time.perf_counter() - worker.ready_at)
-            return rate, worker.ready_s, worker.rss_mb()
-
-
-def latencies_ms(settings: Settings, image: np.ndarray, log_path: Path) -> list[float]:
-    """Send one-image requests one at a time to an idle worker: milliseconds from submit to result of each."""
-    measured = []
-    with (
-        Client.open(settings.broker, settings.store, topology=settings.topology) as client,
-        running_worker(settings, log_path),
-    ):
-        for _ in range(LATENCY_REQUESTS):
-            started_at = time.perf_counter()
-            client.submit(image).result(RESULT_TIMEOUT_S)
-            measured.append((time.perf_counter() - started_at) * 1e3)
-    return measured
-
-
-def measure(name: str, flags: dict[str, str], *, runs: int, log_path: Path) -> Iterator[Figure]:
-    """Yield one deployment's figures, the bare classifier measured before each of its runs."""
-    settings = load_settings(flags=flags).settings
-    declare(settings)
-    images = decode_idx(SAMPLE_IMAGES.read_bytes(), name="sample")[:IMAGES_PER_REQUEST]
-    bare, rates, ready, rss = [], [], [], []
-    for run in range(runs):
-        print(f"{name}: run {run + 1} of {runs}", file=sys.stderr)
-        bare.append(bare_rate(settings, BACKLOG_REQUESTS * IMAGES_PER_REQUEST))
-        rate, ready_s, rss_mb = end_to_end(settings, images, log_path)
-        rates.append(rate)
-        ready.append(ready_s)
-        rss.append(rss_mb)
-    ratios = [rate / alone for rate, alone in zip(rates, bare, strict=True)]
-    yield Figure(f"{name}_bare_images_per_s", "bare classifier", "images/s", bare)
-    yield Figure(f"{name}_1000_images_per_s", "end to end, 1,000 images a request, CSV, one worker", "images/s", rates)
-    yield Figure(f"{name}_1000_over_bare", "end to end / bare", "ratio", ratios)
-    yield Figure(f"{name}_ready_s", "worker start to ready", "s", ready)
-    yield Figure(f"{name}_rss_mb", "worker resident memory after the run", "MB", rss)
-    latencies = latencies_ms(settings, images[:1], log_path)
-    yield Figure(f"{name}_latency_p50_ms", f"one-image request, p50 of {LATENCY_REQUESTS}", "ms", latencies)
-    yield Figure(f"{name}_latency_p99_ms", "one-image request, p99", "ms", [float(np.percentile(latencies, 99))])
+def add_ratios(figures: Figures, names: list[str]) -> None:
+    """The ratios, each of two figures of the same round."""
+    for name in names:
+        for size in REQUESTS:
+            what = f"{name}: {_described(Load(size, 1))}, end to end ÷ bare"
+            over = f"{name}_{size}_images_per_s"
+            figures.add_ratio(f"{name}_{size}_over_bare", what, over, f"{name}_bare_images_per_s")
+    one, two = (f"embedded_1000_on_{count}_cores_images_per_s" for count in (1, 2))
+    if len(os.sched_getaffinity(0)) > 1:
+        figures.add_ratio("two_workers_over_one", "embedded: two workers of a core each ÷ one", two, one)
+    if "pubsub" in names:
+        for load in REFERENCE_LOADS:
+            size = load.images_per_request
+            ours, plain = f"pubsub_{size}_images_per_s", f"pubsub_reference_{size}_images_per_s"
+            what = f"pubsub: {_described(load)}, ours ÷ plain worker"
+            figures.add_ratio(f"pubsub_{size}_over_reference", what, ours, plain)
+    for key in ("ready_s", "rss_mb", "latency_p50_ms", "latency_p99_ms"):
+        figures.add_alias(key, f"embedded_{key}")
 
 
 def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="runs of each figure (default 5)")
+    parser.add_argument("--runs", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench.json")
     arguments = parser.parse_args()
-    figures: list[Figure] = []
+    figures = Figures()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with deployments() as found:
-        for name, flags in found.items():
-            log_path = arguments.output.parent / f"bench-{name}.log"
-            figures += measure(name, flags, runs=arguments.runs, log_path=log_path)
-    cores = len(os.sched_getaffinity(0))
-    print(
-        f"\n{platform.machine()}, {cores} cores, Python {platform.python_version()}; medians of {arguments.runs} runs\n"
-    )
-    print("| figure | key | median | min | max | unit |\n| --- | --- | ---: | ---: | ---: | --- |")
-    for figure in figures:
-        low, high = min(figure.runs), max(figure.runs)
-        print(f"| {figure.what} | `{figure.key}` | {figure.value:,.3g} | {low:,.3g} | {high:,.3g} | {figure.unit} |")
-    written = {
-        figure.key: {"value": figure.value, "unit": figure.unit, "runs": [round(run, 4) for run in figure.runs]}
-        for figure in figures
-    }
-    arguments.output.write_text(json.dumps(written, indent=1))
+        run_rounds(found, figures, runs=arguments.runs, folder=arguments.output.parent)
+        add_ratios(figures, list(found))
+    figures.print_table()
+    figures.write(arguments.output)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+"""The deployments that are measured: embedded always, the Google one where its servers can be started."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+import msgspec
+
+from handoff.brokers.urls import open_broker
+from handoff.settings import Settings, load_settings
+from handoff.stores.urls import open_store
+from tests import servers
+
+
+@contextmanager
+def deployments() -> Iterator[dict[str, Settings]]:
+    """Yield settings by the deployment's name, everything that they name declared."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        found = {"embedded": {"broker": f"embedded://{folder}/queue.db", "store": f"file://{folder}/store"}}
+        try:
+            os.environ["PUBSUB_EMULATOR_HOST"] = stack.enter_context(servers.pubsub_emulator())
+            os.environ["STORAGE_EMULATOR_HOST"] = stack.enter_context(servers.storage_server())
+            found["pubsub"] = {"broker": "pubsub://bench", "store": "gs://bench-store/bench"}
+        except servers.ServerAbsent as reason:
+            print(f"left out: {reason}", file=sys.stderr)
+        yield {name: declared(load_settings(flags=flags).settings) for name, flags in found.items()}
+
+
+def beside(settings: Settings, name: str) -> Settings:
+    """The same broker and store, topics of other names: two kinds of workers take nothing of each other."""
+    topology = settings.topology
+    names = {
+        field: f"{name}-{value}"
+        for field, value in msgspec.structs.asdict(topology).items()
+        if field.endswith(("_topic", "_subscription"))
+    }
+    return declared(msgspec.structs.replace(settings, topology=msgspec.structs.replace(topology, **names)))
+
+
+def declared(settings: Settings) -> Settings:
+    """Make what the settings name."""
+    open_store(settings.store).declare()
+    with closing(open_broker(settings.broker, settings.topology)) as broker:
+        broker.declare(settings.topology)
+    return settings
