@@ -14,6 +14,10 @@ def image_count(message: Message) -> int:
     return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 10 else 1  # noqa: PLR2004 - under 2^31
 
 
+# Of a window: a busy subscriber asks again when so much of it is free.
+LEAST_ASKED_SHARE = 0.25
+
+
 class Window:
     """The unacked messages of one subscriber, counted in messages and in images."""
 
@@ -33,7 +37,8 @@ class Window:
     def wait_for_room(self, timeout_s: float | None = None) -> int:
         """Wait until at least one more message fits; how many to ask for, or 0 after `close` or the timeout.
 
-        Before anything is known of the messages' size it asks for one; after that for what fits by their running mean.
+        Before anything is known of the messages' size it asks for one; after that for what fits by their running mean,
+        once that is a quarter of what would fit an empty window: asking for every single one would cost more than it.
         One message always fits in an empty window, whatever its size.
         """
         with self._changed:
@@ -68,4 +73,6 @@ class Window:
         spare_images = self._limits.max_images - self._images
         if self._mean_images is None:
             return 1 if idle else 0
-        return max(min(spare_messages, int(spare_images / self._mean_images)), int(idle))
+        room = min(spare_messages, int(spare_images / self._mean_images))
+        capacity = min(self._limits.max_in_flight, int(self._limits.max_images / self._mean_images))
+        return room if room >= max(1, int(capacity * LEAST_ASKED_SHARE)) else int(idle)

@@ -66,6 +66,17 @@ def test_a_message_over_the_bound_is_taken_alone() -> None:
     assert room_of(window) == 1
 
 
+def test_small_messages_are_asked_for_by_the_quarter() -> None:
+    """A busy subscriber does not ask for each message that it has room for."""
+    window, one = Window(Limits(max_in_flight=8, max_images=1000)), of_images(1)
+    for _ in range(8):
+        window.take(one)
+    window.give_back(one)
+    assert room_of(window) == 0
+    window.give_back(one)
+    assert room_of(window) == 2
+
+
 def test_what_is_given_back_makes_room() -> None:
     """Taking and giving back everything ends where it began."""
     window, one = Window(Limits(max_in_flight=2, max_images=1000)), of_images(1)
