@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test test-unit check bench bench-models emulators train lock clean
+.PHONY: help demo install install-dev test test-unit check bench bench-long bench-models emulators train lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ check: .venv/dev.stamp  ## Lint, check types and layers
 
 bench: .venv/dev.stamp  ## Measure speed on this machine: a table, and build/bench.json
 	@$(BIN)/python bench/run.py
+
+bench-long: .venv/dev.stamp  ## Measure a backlog of a million requests and memory over 100,000 (20 minutes)
+	@$(BIN)/python bench/long.py
 
 bench-models: .venv/dev.stamp  ## Measure models, runtimes and precisions on one core: a table, JSON and a chart
 	@$(BIN)/python bench/models.py $(ARTIFACTS)
