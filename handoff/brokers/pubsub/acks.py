@@ -13,6 +13,8 @@ from google.cloud.pubsub_v1 import SubscriberClient
 from handoff.brokers.pubsub.calls import ACK_IDS_PER_CALL, ATTEMPT_S, CALL_RETRY, translated
 from handoff.contracts.errors import FashionError
 
+# Acks wait this long for company: nobody waits for them, and every call costs the worker and the service the same.
+LINGER_S = 0.02
 # The longest a lease may be set to: https://cloud.google.com/pubsub/docs/reference/rpc/google.pubsub.v1
 MAX_LEASE_S = 600
 
@@ -20,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class AckOutbox:
-    """Sends what piled up while the last call was under way: a lone ack goes at once, busy ones share a call."""
+    """Sends what came within a few milliseconds, or while the last call was under way, in one call."""
 
     def __init__(self, client: SubscriberClient, subscription: str) -> None:
         self._client = client
@@ -73,6 +75,7 @@ class AckOutbox:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._acked or self._nacked or self._closed)
+                self._changed.wait_for(lambda: self._closed or self._nacked, LINGER_S)
                 acked, self._acked = self._acked, []
                 nacked, self._nacked = self._nacked, defaultdict(list)
             if not acked and not nacked:
