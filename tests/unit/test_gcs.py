@@ -62,7 +62,8 @@ class Script(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *_: object, **__: object) -> requests.Response:
         """Give the next answer to the SDK."""
-        return self.build_response(request, self.urlopen(str(request.method), str(request.url), b"", {}))
+        answered = self.urlopen(str(request.method), str(request.url), _bytes(request.body), {})
+        return self.build_response(request, answered)
 
     def urlopen(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> HTTPResponse:
         """Give the next answer."""
@@ -71,6 +72,10 @@ class Script(HTTPAdapter):
         if isinstance(following, Exception):
             raise following
         return following
+
+
+def _bytes(body: bytes | str | None) -> bytes:
+    return body.encode() if isinstance(body, str) else body or b""
 
 
 def scripted(*answers: Answer, credentials: Credentials | None = None) -> tuple[gcs.GcsStore, Script]:
@@ -223,7 +228,7 @@ def test_declaring_sets_a_rule_for_old_objects_beside_the_others() -> None:
     look, change = script.requests
     assert (look.method, change.method) == ("GET", "PATCH")
     assert "ifMetagenerationMatch=5" in str(change.url)
-    assert json.loads(change.body or b"") == {"lifecycle": {"rule": [OTHERS_RULE, our_rule(7)]}}
+    assert json.loads(change.body) == {"lifecycle": {"rule": [OTHERS_RULE, our_rule(7)]}}
 
 
 def test_a_rule_that_is_there_is_left_alone() -> None:
@@ -243,7 +248,7 @@ def test_another_retention_replaces_our_rule(retention_s: float, rules: list[dic
     """Never two of ours; days are rounded up; 0 takes it away."""
     store, script = scripted(bucket_with(our_rule(7), OTHERS_RULE), bucket_with(*rules))
     assert said in store.declare(retention_s=retention_s)[0]
-    assert json.loads(script.requests[1].body or b"") == {"lifecycle": {"rule": rules}}
+    assert json.loads(script.requests[1].body) == {"lifecycle": {"rule": rules}}
 
 
 def test_a_bucket_that_others_change_is_looked_at_again() -> None:
@@ -252,7 +257,7 @@ def test_a_bucket_that_others_change_is_looked_at_again() -> None:
     store, script = scripted(bucket_with(), answer(412), changed, bucket_with(OTHERS_RULE, our_rule(7)))
     assert "after 7 days" in store.declare(retention_s=WEEK_S)[0]
     assert "ifMetagenerationMatch=6" in str(script.requests[3].url)
-    assert json.loads(script.requests[3].body or b"") == {"lifecycle": {"rule": [OTHERS_RULE, our_rule(7)]}}
+    assert json.loads(script.requests[3].body) == {"lifecycle": {"rule": [OTHERS_RULE, our_rule(7)]}}
 
 
 @pytest.mark.parametrize(
