@@ -69,10 +69,13 @@ class MicroBatches:
     def take(self) -> list[Slice]:
         """Wait for the next micro-batch; empty after `close`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            self._changed.wait_for(lambda: self._waiting_count >= self._size or not self._coming, LINGER_S)
-            self._changed.notify_all()
-            return self._cut()
+            while self._changed.wait_for(lambda: self._waiting or self._closed) and self._waiting:
+                self._changed.wait_for(lambda: self._waiting_count >= self._size or not self._coming, LINGER_S)
+                # While this thread lingered, another one may have taken everything.
+                if slices := self._cut():
+                    self._changed.notify_all()
+                    return slices
+            return []
 
     def _cut(self) -> list[Slice]:
         slices: list[Slice] = []

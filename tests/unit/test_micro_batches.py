@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -113,6 +115,36 @@ def test_closing_ends_a_wait() -> None:
     batches.close()
     waiting.join(30)
     assert found[1:] == [[]]
+
+
+def test_a_thread_whose_images_another_took_waits_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads linger over one request; one gets it, and the other gets the next one instead of ending."""
+    monkeypatch.setattr("ml_server.micro_batches.LINGER_S", 30.0)
+    batches, found = MicroBatches(size=4, max_waiting=10), queue.SimpleQueue[list[Slice]]()
+    lingering, wait_for = threading.Semaphore(0), batches._changed.wait_for
+
+    def noted_wait_for(predicate: Callable[[], object], timeout_s: float | None = None) -> object:
+        if timeout_s is not None:
+            lingering.release()
+        return wait_for(predicate, timeout_s)
+
+    monkeypatch.setattr(batches._changed, "wait_for", noted_wait_for)
+    threads = [threading.Thread(target=lambda: found.put(batches.take())) for _ in range(2)]
+    for _ in range(3):
+        batches.expect()
+    for thread in threads:
+        thread.start()
+    batches.put(work_of(1))
+    assert lingering.acquire(timeout=30)
+    assert lingering.acquire(timeout=30)
+    batches.put(None)
+    batches.put(None)
+    assert levels(found.get(timeout=30)) == [1]
+    batches.expect()
+    batches.put(work_of(2))
+    assert levels(found.get(timeout=30)) == [2]
+    for thread in threads:
+        thread.join(30)
 
 
 def test_decoding_waits_when_enough_is_waiting() -> None:
