@@ -7,8 +7,10 @@ figures of one round. One-image latencies are of single requests, sent after the
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from deployments import beside, deployments
+from deployments import afresh, beside, deployments
 from figures import Figures
 from loads import Load, latencies_at_rate_ms, latencies_ms, opened_client, upload_meanwhile, work_off
 from processes import (
@@ -34,7 +36,7 @@ from handoff.contracts.messages import PayloadFormat
 from handoff.settings import Settings
 
 # Requests a run, so that one takes about a second; the ratios that matter most are of 1,000 images a request.
-REQUESTS = {1: 200, 10: 200, 100: 100, 1_000: 40, 10_000: 3}
+REQUESTS = {1: 150, 10: 100, 100: 50, 1_000: 30, 10_000: 2}
 FORMATS: tuple[PayloadFormat, ...] = ("csv", "npy")
 MAIN = Load(1_000, REQUESTS[1_000])
 # The plain worker classifies some twenty single images a second, and a thousand at a time not many more thousands.
@@ -53,6 +55,7 @@ class Deployment:
         self._settings = settings
         self._figures = figures
         self._log_path = folder / f"bench-{name}.log"
+        self._starts = itertools.count()
 
     def measure_bare(self) -> None:
         """The classifier alone."""
@@ -61,11 +64,12 @@ class Deployment:
 
     def measure_one_worker(self) -> None:
         """Every load on one worker, first as a backlog, then with the client uploading meanwhile."""
-        with running_worker(self._settings, self._log_path) as worker, opened_client(self._settings) as client:
+        settings = self._afresh()
+        with running_worker(settings, self._log_path) as worker, opened_client(settings) as client:
             self._add("ready_s", "worker start to ready", "s", worker.ready_s)
             for format in FORMATS:
                 for size, requests in REQUESTS.items():
-                    self._work_off(client, [worker], Load(size, requests, format))
+                    self._work_off(client, settings, [worker], Load(size, requests, format))
             for size, requests in REQUESTS.items():
                 load = Load(size, requests)
                 rate = load.image_count / upload_meanwhile(client, load)
@@ -74,13 +78,11 @@ class Deployment:
 
     def measure_two_workers(self) -> None:
         """Every load as a backlog of two workers that share the cores."""
-        with (
-            running_workers(self._settings, self._log_path, count=2) as workers,
-            opened_client(self._settings) as client,
-        ):
+        settings = self._afresh()
+        with running_workers(settings, self._log_path, count=2) as workers, opened_client(settings) as client:
             for format in FORMATS:
                 for size, requests in REQUESTS.items():
-                    self._work_off(client, workers, Load(size, requests, format))
+                    self._work_off(client, settings, workers, Load(size, requests, format))
 
     def measure_scaling(self) -> None:
         """A worker on one core, then one on each of two."""
@@ -104,7 +106,8 @@ class Deployment:
 
     def measure_latencies(self, *, requests_per_s: float) -> None:
         """One-image requests to one worker, unloaded and at shares of the highest rate."""
-        with running_worker(self._settings, self._log_path), opened_client(self._settings) as client:
+        settings = self._afresh()
+        with running_worker(settings, self._log_path), opened_client(settings) as client:
             latencies_ms(client, count=UNLOADED_REQUESTS // 10)
             self._add_percentiles("latency", "unloaded", latencies_ms(client, count=UNLOADED_REQUESTS))
             for percent in LOADS_PERCENT:
@@ -113,9 +116,12 @@ class Deployment:
                 how = f"at {percent} % of the highest rate ({rate:.0f}/s)"
                 self._add_percentiles(f"latency_at_{percent}_percent", how, measured)
 
-    def _work_off(self, client: Client, workers: list[RunningWorker], load: Load) -> None:
+    def _afresh(self) -> Settings:
+        return afresh(self._settings, str(next(self._starts)))
+
+    def _work_off(self, client: Client, settings: Settings, workers: list[RunningWorker], load: Load) -> None:
         before_s = sum(worker.cpu_s() for worker in workers)
-        rate = load.image_count / work_off(client, self._settings, workers, load)
+        rate = load.image_count / work_off(client, settings, workers, load)
         if len(workers) == 1:
             self._add_rate(load, rate)
         else:
@@ -161,7 +167,7 @@ def run_rounds(found: dict[str, Settings], figures: Figures, *, runs: int, folde
         reference = stack.enter_context(reference_worker(found["pubsub"], folder)) if "pubsub" in found else None
         for run in range(runs):
             for name, deployment in measured.items():
-                print(f"round {run + 1} of {runs}: {name}", file=sys.stderr)
+                print(f"{time.strftime('%H:%M:%S')} round {run + 1} of {runs}: {name}", file=sys.stderr)
                 deployment.measure_bare()
                 deployment.measure_one_worker()
                 deployment.measure_two_workers()
