@@ -36,7 +36,7 @@ from handoff.contracts.messages import PayloadFormat
 from handoff.settings import Settings
 
 # Requests a run, so that one takes about a second; the ratios that matter most are of 1,000 images a request.
-REQUESTS = {1: 150, 10: 100, 100: 50, 1_000: 30, 10_000: 2}
+REQUESTS = {1: 120, 10: 80, 100: 40, 1_000: 30, 10_000: 2}
 FORMATS: tuple[PayloadFormat, ...] = ("csv", "npy")
 MAIN = Load(1_000, REQUESTS[1_000])
 # The plain worker classifies some twenty single images a second, and a thousand at a time not many more thousands.
@@ -77,12 +77,11 @@ class Deployment:
             self._add("largest_rss_mb", "worker's memory after all loads", "MB", worker.rss_mb())
 
     def measure_two_workers(self) -> None:
-        """Every load as a backlog of two workers that share the cores."""
+        """Every load in CSV as a backlog of two workers that share the cores."""
         settings = self._afresh()
         with running_workers(settings, self._log_path, count=2) as workers, opened_client(settings) as client:
-            for format in FORMATS:
-                for size, requests in REQUESTS.items():
-                    self._work_off(client, settings, workers, Load(size, requests, format))
+            for size, requests in REQUESTS.items():
+                self._work_off(client, settings, workers, Load(size, requests))
 
     def measure_scaling(self) -> None:
         """A worker on one core, then one on each of two."""
