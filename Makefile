@@ -28,7 +28,7 @@ check: .venv/dev.stamp  ## Lint, check types and layers
 bench: .venv/dev.stamp  ## Measure speed on this machine: a table, and build/bench.json
 	@$(BIN)/python bench/run.py
 
-bench-long: .venv/dev.stamp  ## Measure a backlog of a million requests and memory over 100,000 (20 minutes)
+bench-long: .venv/dev.stamp  ## Measure a backlog of a million requests and memory over 100,000
 	@$(BIN)/python bench/long.py
 
 bench-models: .venv/dev.stamp  ## Measure models, runtimes and precisions on one core: a table, JSON and a chart

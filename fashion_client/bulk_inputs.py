@@ -14,12 +14,13 @@ import msgspec
 
 from fashion_client.image_blocks import Block, Reading, picture_names, read_file, read_pictures
 from handoff.contracts.errors import DataSetUnavailable, PayloadForbidden, PayloadNotFound, PayloadTooLarge
+from handoff.contracts.objects import REQUESTS_FOLDER, RESULTS_FOLDER
 from handoff.contracts.protocols import ObjectInfo, Store
 from handoff.image_files.blocks import open_image_array
 from handoff.image_files.kinds import kind_of, kind_of_name
 
 # Written by clients and workers: never somebody's images.
-_OWN_FOLDERS = ("requests/", "results/")
+_OWN_FOLDERS = (f"{REQUESTS_FOLDER}/", f"{RESULTS_FOLDER}/")
 
 
 @dataclass(frozen=True)

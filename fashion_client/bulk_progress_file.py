@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from handoff.contracts.errors import SettingsInvalid
+from handoff.durability import flush_folder
 
 Count = Annotated[int, Meta(ge=0)]
 
@@ -77,11 +78,7 @@ def write_progress(output: Path, progress: JobProgress) -> None:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush_folder(path.parent)
     except OSError as error:
         raise SettingsInvalid(f"{path} cannot be written: {error.strerror}.") from error
 

@@ -23,6 +23,7 @@ from handoff.contracts.errors import (
     StoreUnavailable,
 )
 from handoff.contracts.protocols import ObjectInfo, Removed
+from handoff.durability import flush_folder
 from handoff.stores.address import key_below, prefix_below
 from handoff.stores.file_sweep import sweep_folder, sweep_lock
 
@@ -91,7 +92,7 @@ class FileStore:
                 return False
             finally:
                 partial.unlink(missing_ok=True)
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
         return True
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -206,12 +207,4 @@ def _make_folders(folder: Path) -> None:
     _make_folders(folder.parent)
     with suppress(FileExistsError):
         folder.mkdir()
-    _flush_folder(folder.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_folder(folder.parent)
