@@ -16,6 +16,7 @@ from handoff.contracts.errors import (
     InvalidBatch,
     PayloadCorrupt,
     PayloadTooLarge,
+    RequestRefused,
     UnknownModel,
 )
 from handoff.contracts.images import Batch, excerpt, place
@@ -41,7 +42,10 @@ class Intake:
         self._label_ids |= {str(position): position for position in range(len(manifest.labels))}
 
     def take_in(self, work: Work) -> Reply | None:
-        """Fill in what the request says and its images; the reply, where it was answered before.
+        """Fill in what the request says and its images; or the reply, where it was answered before.
+
+        The store is asked for that when the request is redelivered, or is about to be refused. A first delivery is
+        rarely an old request published again, and then the look is made up for: nothing is stored twice.
 
         Raises: MalformedMessage; RequestRefused; StoreUnavailable
         """
@@ -50,8 +54,18 @@ class Intake:
         if work.received.requested_at is not None:
             waited_s = (datetime.now(UTC) - work.received.requested_at).total_seconds()
             work.timings_ms["queued"] = round(max(0.0, waited_s * 1e3), 3)
-        if (answered := read_response(self._store, request.request_id)) is not None:
+        redelivered = work.delivery.attempt > 1
+        if redelivered and (answered := read_response(self._store, request.request_id)) is not None:
             return Reply(answered)
+        try:
+            self._take_images(work, request)
+        except RequestRefused:
+            if redelivered or (answered := read_response(self._store, request.request_id)) is None:
+                raise
+            return Reply(answered)
+        return None
+
+    def _take_images(self, work: Work, request: AnalysisRequest) -> None:
         self._check_wanted(request)
         data = self._fetch(request)
         work.lap("fetch")
@@ -59,7 +73,6 @@ class Intake:
         work.true_label_ids = self._true_label_ids(request.labels or batch.labels, len(batch))
         work.images, work.image_ids = batch.images, batch.image_ids
         work.lap("decode")
-        return None
 
     def _check_wanted(self, request: AnalysisRequest) -> None:
         served = self._manifest.name, f"{self._manifest.name}:{self._manifest.version}"

@@ -55,6 +55,7 @@ class FakeStore:
         self.objects: dict[str, bytes] = {}
         self.failures = 0
         self.creates: list[str] = []
+        self.reads: list[str] = []
 
     def declare(self) -> list[str]:
         """Nothing to make."""
@@ -63,6 +64,7 @@ class FakeStore:
     def read(self, uri: str, *, max_bytes: int) -> bytes:
         """Read an object."""
         self._answer(uri)
+        self.reads.append(uri)
         if uri not in self.objects:
             raise PayloadNotFound(f"There is no object at {uri}.")
         if len(self.objects[uri]) > max_bytes:

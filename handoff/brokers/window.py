@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Sequence
 
 from handoff.contracts.envelope import IMAGE_COUNT_ATTRIBUTE
 from handoff.contracts.protocols import Limits, Message
@@ -27,6 +29,7 @@ class Window:
         self._messages = 0
         self._images = 0
         self._mean_images: float | None = None
+        self._next_fits = True
         self._closed = False
 
     @property
@@ -45,6 +48,19 @@ class Window:
             self._changed.wait_for(lambda: self._closed or self._room() > 0, timeout_s)
             return 0 if self._closed else self._room()
 
+    def fitting(self, messages: Sequence[Message]) -> int:
+        """How many of these, from the first on, fit by the images they say they have; one always fits alone.
+
+        For a broker that shows what it has before it is taken: what does not fit is left to others. Where not even
+        the first one does, there is no room until something is given back.
+        """
+        with self._changed:
+            spare_images = self._limits.max_images - self._images
+            filled = itertools.accumulate(image_count(message) for message in messages)
+            count = sum(1 for images in filled if images <= spare_images) or int(self._messages == 0)
+            self._next_fits = count > 0 or not messages
+            return min(count, len(messages))
+
     def take(self, message: Message) -> None:
         """Count a message as held."""
         images = image_count(message)
@@ -59,6 +75,7 @@ class Window:
         with self._changed:
             self._messages -= 1
             self._images -= image_count(message)
+            self._next_fits = True
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -71,6 +88,8 @@ class Window:
         idle = self._messages == 0
         spare_messages = self._limits.max_in_flight - self._messages
         spare_images = self._limits.max_images - self._images
+        if not self._next_fits:
+            return 0
         if self._mean_images is None:
             return 1 if idle else 0
         room = min(spare_messages, int(spare_images / self._mean_images))

@@ -152,7 +152,7 @@ class GcsStore:
     def _check_bucket(self) -> None:
         """Tell a missing object from a missing bucket; asked after something was not found, until the bucket was seen.
 
-        A worker looks for a stored response before each request and rarely finds one, so once has to do.
+        A worker looks for the stored response of what is redelivered and rarely finds one, so once has to do.
         """
         if self._bucket_seen:
             return

@@ -363,6 +363,22 @@ def test_what_was_not_seen_costs_no_attempt(path: Path, broker: EmbeddedBroker) 
     assert found == {b"2": 2, b"3": 1}
 
 
+def test_large_messages_after_small_ones_are_taken_as_they_fit(path: Path, broker: EmbeddedBroker) -> None:
+    """Not by the size that messages used to have: a peer gets what does not fit, and what fits later comes later."""
+    small, large = (Message(body=b"", attributes={"ce-imagecount": count}) for count in ("1", "40"))
+    for message in [small] * 20 + [large] * 4:
+        broker.publish(TOPIC, message).result()
+    mine = iter(broker.subscribe(REQUESTS, Limits(max_in_flight=64, max_images=100)))
+    for _ in range(20):
+        next(mine).ack()
+    held = [next(mine), next(mine)]
+    with closing(connect(f"embedded://{path}", TOPOLOGY)) as peer:
+        theirs = iter(peer.subscribe(REQUESTS, Limits(max_in_flight=64, max_images=100)))
+        next(theirs).ack()
+        held[0].ack()
+        assert next(mine).message.attributes == large.attributes
+
+
 def test_ending_a_delivery_twice_does_nothing(broker: EmbeddedBroker) -> None:
     """The first word counts."""
     publish(broker, b"x")

@@ -215,21 +215,30 @@ def test_what_is_no_request_is_malformed(intake: Intake, body: bytes) -> None:
     refusal(intake, FakeDelivery(Message(body=body, attributes=good.attributes)), MalformedMessage)
 
 
-def test_a_silent_store_is_no_refusal(intake: Intake, store: FakeStore) -> None:
-    """Neither for the look at what was answered before, nor for the batch."""
-    delivery = delivery_of(upload(store, "r-1", batch_of(1)))
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_silent_store_is_no_refusal(intake: Intake, store: FakeStore, attempt: int) -> None:
+    """Neither for the batch, nor for the look at what was answered before."""
+    delivery = delivery_of(upload(store, "r-1", batch_of(1)), attempt=attempt)
     store.failures = 1
     refusal(intake, delivery, StoreUnavailable)
     take(intake, delivery)
 
 
-def test_a_request_that_was_answered_gets_its_answer_again(intake: Intake, store: FakeStore) -> None:
-    """As it was stored, though its batch is gone and its deadline passed since."""
+@pytest.mark.parametrize(("attempt", "reads"), [(1, 1), (2, 2)])
+def test_only_a_redelivered_request_is_looked_up(intake: Intake, store: FakeStore, attempt: int, reads: int) -> None:
+    """A look costs as much as the batch itself, and a first delivery has hardly ever been answered."""
+    take(intake, delivery_of(upload(store, "r-1", batch_of(1)), attempt=attempt))
+    assert len(store.reads) == reads
+
+
+@pytest.mark.parametrize("attempt", [1, 4])
+def test_a_request_that_was_answered_gets_its_answer_again(intake: Intake, store: FakeStore, attempt: int) -> None:
+    """As it was stored, though its batch is gone and its deadline passed since, redelivered or published again."""
     response = AnalysisResponse(request_id="r-1", status="succeeded", image_count=1, worker="other", attempt=3)
     store.create(response_uri(store.root, "r-1"), encode_body(response))
     request = upload(store, "r-1", batch_of(1), deadline=NOW, model="gone")
     del store.objects[request.batch_uri]
-    work = Work(delivery_of(request, attempt=4))
+    work = Work(delivery_of(request, attempt=attempt))
     assert intake.take_in(work) == Reply(response)
     assert work.images is None
 

@@ -77,6 +77,28 @@ def test_small_messages_are_asked_for_by_the_quarter() -> None:
     assert room_of(window) == 2
 
 
+def test_what_is_shown_is_taken_as_far_as_it_fits() -> None:
+    """In its order, by the images that each message says it has; then there is no room until something goes."""
+    window, small, large = Window(Limits(max_in_flight=100, max_images=40)), of_images(10), of_images(25)
+    assert window.fitting([small, large, small]) == 2
+    window.take(small)
+    window.take(large)
+    assert window.fitting([]) == 0
+    assert window.fitting([small]) == 0
+    assert room_of(window) == 0
+    window.give_back(small)
+    assert room_of(window) == 1
+    assert window.fitting([small, small]) == 1
+
+
+def test_what_fits_nowhere_is_taken_alone() -> None:
+    """By an empty window; the next one waits."""
+    window, large = Window(Limits(max_in_flight=100, max_images=40)), of_images(1000)
+    assert window.fitting([large, large]) == 1
+    window.take(large)
+    assert window.fitting([large]) == 0
+
+
 def test_what_is_given_back_makes_room() -> None:
     """Taking and giving back everything ends where it began."""
     window, one = Window(Limits(max_in_flight=2, max_images=1000)), of_images(1)

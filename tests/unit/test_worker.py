@@ -42,6 +42,7 @@ class Service:
     """A worker with a store, a broker and a model that the test can look into."""
 
     def __init__(self, *, micro_batch: int = 4) -> None:
+        self.name = "w-1"
         self.store = FakeStore()
         self.broker = FakeBroker()
         self.classifier = BrightnessClassifier()
@@ -60,8 +61,8 @@ class Service:
             intake=intake,
             micro_batches=MicroBatches(size=self._micro_batch, max_waiting=100),
             classifiers=[self.classifier],
-            results=Results(self.store, artifact=ARTIFACT, worker="w-1"),
-            settlement=Settlement(self.broker, topology=Topology(), worker="w-1"),
+            results=Results(self.store, artifact=ARTIFACT, worker=self.name),
+            settlement=Settlement(self.broker, topology=Topology(), worker=self.name),
             transfer_threads=2,
             max_attempts=MAX_ATTEMPTS,
         )
@@ -136,6 +137,17 @@ def test_a_duplicate_is_answered_without_classification(service: Service) -> Non
     assert (first.ends, second.ends) == (["ack"], ["ack"])
     assert responses[0] == responses[1]
     assert responses[1].attempt == 1
+    assert service.store.objects == objects
+
+
+def test_a_request_published_again_gets_the_answer_that_stands(service: Service) -> None:
+    """By another worker, whose own response would name it, and on a first delivery that is not looked up."""
+    first = service.request("r-1", 200)
+    service.serve(first)
+    objects = dict(service.store.objects)
+    service.name = "w-2"
+    responses = service.serve(FakeDelivery(first.message))
+    assert [response.worker for response in responses] == ["w-1", "w-1"]
     assert service.store.objects == objects
 
 

@@ -126,7 +126,15 @@ class EmbeddedSubscription:
             if self._closed.is_set() or not self._is_due(now):
                 return 0
             with transaction(self._connection):
-                claims = statements.claim(self._connection, self._id, most=most, lease=lease, until=until, now=now)
+                claims = statements.claim(
+                    self._connection,
+                    self._id,
+                    most=most,
+                    lease=lease,
+                    until=until,
+                    now=now,
+                    fitting=self._window.fitting,
+                )
                 claims = [claim for claim in claims if not self._bury(claim, lease=lease, now=now)]
             for claim in claims:
                 delivery = EmbeddedDelivery(claim, lease=lease, settle=self._settle)

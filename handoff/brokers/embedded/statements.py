@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -89,11 +89,19 @@ def publish(connection: sqlite3.Connection, topic: str, message: Message, *, now
 
 
 def claim(
-    connection: sqlite3.Connection, subscription: int, *, most: int, lease: str, until: float, now: float
+    connection: sqlite3.Connection,
+    subscription: int,
+    *,
+    most: int,
+    lease: str,
+    until: float,
+    now: float,
+    fitting: Callable[[Sequence[Message]], int] = len,
 ) -> list[Claim]:
-    """Take the longest-due messages for delivery, leased until `until`; those over their retention go instead.
+    """Take the longest-due messages for delivery, leased until `until`: of `most`, as many of the first as fit.
 
-    So that after a long silence none comes again whose result is gone already: the sweep may be days behind.
+    Those over their retention are deleted instead, so that after a long silence none comes again whose result is gone
+    already: the sweep may be days behind.
     """
     rows = connection.execute(
         "SELECT message_id, attempt, body, attributes, key, published_at"
@@ -107,12 +115,14 @@ def claim(
         [(subscription, row[0]) for row in rows if row[5] < oldest],
     )
     rows = [row for row in rows if row[5] >= oldest]
+    decode = msgspec.json.decode
+    claims = [Claim(row[0], row[1] + 1, Message(row[2], decode(row[3], type=dict[str, str]), row[4])) for row in rows]
+    claims = claims[: fitting([claim.message for claim in claims])]
     connection.executemany(
         "UPDATE delivery SET due_at = ?, attempt = attempt + 1, lease = ? WHERE subscription_id = ? AND message_id = ?",
-        [(until, lease, subscription, row[0]) for row in rows],
+        [(until, lease, subscription, claim.message_id) for claim in claims],
     )
-    decode = msgspec.json.decode
-    return [Claim(row[0], row[1] + 1, Message(row[2], decode(row[3], type=dict[str, str]), row[4])) for row in rows]
+    return claims
 
 
 def next_due_at(connection: sqlite3.Connection, subscription: int) -> float | None:

@@ -37,9 +37,11 @@ def connect(url: str, topology: Topology) -> PubsubBroker:  # noqa: ARG001 - `fa
     with translated("find Google credentials (`gcloud auth application-default login`)"):
         subscriber = SubscriberClient()
         genuine = subscriber.target.partition(":")[0].endswith(".googleapis.com")
+        publisher = Publisher(project)
+        publisher.start()
         return PubsubBroker(
             project,
-            publisher=Publisher(project),
+            publisher=publisher,
             subscriber=subscriber,
             monitoring=_monitoring(project) if genuine else None,
         )

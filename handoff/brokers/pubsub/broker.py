@@ -37,7 +37,7 @@ class PubsubBroker:
         self._closed = False
 
     def publish(self, topic: str, message: Message) -> Future[str]:
-        """Publish a message, together with others that come within a few milliseconds."""
+        """Publish a message, together with others that came while the last call was under way."""
         return self._publisher.publish(topic, message)
 
     def subscribe(self, subscription: SubscriptionSpec, limits: Limits) -> PulledSubscription:
