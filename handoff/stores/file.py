@@ -6,13 +6,13 @@ name is taken: a reader, or a crash, sees a whole object or none.
 
 from __future__ import annotations
 
+import io
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from handoff.adapters import local_path
 from handoff.contracts.errors import (
@@ -39,8 +39,8 @@ PARTIAL_LIFE_S = 86_400.0
 # Among the partial files: locked by the process that sweeps, holding the time of the last sweep.
 SWEEP_LOCK = "sweep"
 
-# Once is enough unless a folder is swept away, being empty, each time between its making and its first object.
-LINK_ATTEMPTS = 3
+# Two are enough unless a folder is swept away, being empty, each time between its making and its first object.
+FOLDER_ATTEMPTS = 4
 
 
 def connect(url: str) -> FileStore:
@@ -77,17 +77,17 @@ class FileStore:
             size = os.fstat(file.fileno()).st_size
             if size > max_bytes:
                 raise PayloadTooLarge(f"The object {uri} has {size} bytes; at most {max_bytes} are read.")
-            return file.read(max_bytes)
+            # An object never changes: one read takes it all, and none is made to see that it has ended.
+            return _read_exactly(file, size)
 
     def create(self, uri: str, data: bytes) -> bool:
         """Write an object unless one is there; flushed to the disk before it gets its name."""
         path = self._path(uri)
+        partial = self._folder / PARTIAL_FOLDER / uuid.uuid4().hex
         with _translated_errors(uri):
-            _make_folders(self._folder / PARTIAL_FOLDER)
-            partial = self._folder / PARTIAL_FOLDER / uuid.uuid4().hex
             try:
-                _write_flushed(partial, data)
-                _link(partial, path)
+                _in_folder(partial.parent, lambda: _write_flushed(partial, data))
+                _in_folder(path.parent, lambda: os.link(partial, path))
             except FileExistsError:
                 return False
             finally:
@@ -145,7 +145,13 @@ class FileStore:
         return path
 
     def _is_inside(self, path: Path) -> bool:
-        return Path(os.path.realpath(path)).is_relative_to(self._folder)
+        """Whether a path below the folder stays there, whatever symbolic links lie in between."""
+        step = self._folder
+        for name in path.relative_to(self._folder).parts:
+            step /= name
+            if step.is_symlink():
+                return Path(os.path.realpath(path)).is_relative_to(self._folder)
+        return True
 
 
 def _keys(root: Path, folder: str, *, beginning: str) -> Iterator[str]:
@@ -174,29 +180,37 @@ def _translated_errors(uri: str) -> Iterator[None]:
         raise StoreUnavailable(f"The store could not serve {uri}: {error.strerror}.") from error
 
 
-def _opened(path: Path, uri: str) -> BinaryIO:
+def _opened(path: Path, uri: str) -> io.FileIO:
     try:
-        return path.open("rb")
+        return io.FileIO(path)
     except _NO_OBJECT as error:
         raise PayloadNotFound(f"There is no object at {uri}.") from error
 
 
-def _link(partial: Path, path: Path) -> None:
-    """Give an object its name."""
-    for attempts_left in reversed(range(LINK_ATTEMPTS)):
-        _make_folders(path.parent)
+def _in_folder(folder: Path, write: Callable[[], None]) -> None:
+    """Write something into a folder, which is made where it is missing."""
+    for attempts_left in reversed(range(FOLDER_ATTEMPTS)):
         try:
-            os.link(partial, path)
+            write()
             return
         except FileNotFoundError:
             if not attempts_left:
                 raise
+            _make_folders(folder)
+
+
+def _read_exactly(file: io.FileIO, size: int) -> bytes:
+    data = file.read(size) or b""
+    while len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    return data
 
 
 def _write_flushed(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
+    with io.FileIO(path, "x") as file:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
 
 
