@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,46 +52,61 @@ class RunningWorker:
 
 
 @contextmanager
-def running_worker(
-    settings: Settings,
-    log_path: Path,
-    *,
-    program: Path = SERVICE,
-    options: Sequence[str] = (),
-    cores: set[int] | None = None,
-) -> Iterator[RunningWorker]:
-    """Run one worker until the block ends, on all cores or on those named."""
-    started_at = time.perf_counter()
-    command = [sys.executable, str(program), *options]
-    with log_path.open("wb") as log, _on_cores(cores):
-        process = subprocess.Popen(command, env=environment_of(settings), stderr=log, cwd=ROOT)
-    try:
-        ready_at = _wait_until_ready(process, log_path)
-        yield RunningWorker(process, ready_at, ready_at - started_at)
-    finally:
-        process.terminate()
-        process.wait(60)
+def running_worker(settings: Settings, log_path: Path, *, program: Path = SERVICE) -> Iterator[RunningWorker]:
+    """Run one worker on all cores until the block ends."""
+    with _running([_Start(settings, log_path, program=program)]) as (worker,):
+        yield worker
 
 
 @contextmanager
 def running_workers(settings: Settings, log_path: Path, *, count: int) -> Iterator[list[RunningWorker]]:
     """Run workers that share the cores, as a supervisor starts them."""
-    with ExitStack() as stack:
-        options = ["--peers", str(count)]
-        yield [
-            stack.enter_context(running_worker(settings, log_path.with_suffix(f".{number}.log"), options=options))
-            for number in range(count)
-        ]
+    options = ["--peers", str(count)]
+    logs = [log_path.with_suffix(f".{number}.log") for number in range(count)]
+    with _running([_Start(settings, log, options=options) for log in logs]) as workers:
+        yield workers
 
 
 @contextmanager
 def workers_on_cores(settings: Settings, log_path: Path, *, cores: Sequence[int]) -> Iterator[list[RunningWorker]]:
     """Run a worker on each of these cores, with one inference thread."""
-    with ExitStack() as stack:
-        yield [
-            stack.enter_context(running_worker(settings, log_path.with_suffix(f".core{core}.log"), cores={core}))
-            for core in cores
+    logs = {core: log_path.with_suffix(f".core{core}.log") for core in cores}
+    with _running([_Start(settings, log, cores={core}) for core, log in logs.items()]) as workers:
+        yield workers
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A worker to be started."""
+
+    settings: Settings
+    log_path: Path
+    program: Path = SERVICE
+    options: Sequence[str] = ()
+    cores: set[int] | None = None
+
+    def process(self) -> subprocess.Popen[bytes]:
+        """Start it."""
+        command = [sys.executable, str(self.program), *self.options]
+        with self.log_path.open("wb") as log, _on_cores(self.cores):
+            return subprocess.Popen(command, env=environment_of(self.settings), stderr=log, cwd=ROOT)
+
+
+@contextmanager
+def _running(starts: Sequence[_Start]) -> Iterator[list[RunningWorker]]:
+    """Run workers until the block ends; they start, and end, side by side."""
+    started_at = time.perf_counter()
+    processes = [start.process() for start in starts]
+    try:
+        ready_at = [
+            _wait_until_ready(process, start.log_path) for process, start in zip(processes, starts, strict=True)
         ]
+        yield [RunningWorker(process, at, at - started_at) for process, at in zip(processes, ready_at, strict=True)]
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(60)
 
 
 @contextmanager

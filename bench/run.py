@@ -1,7 +1,7 @@
 """`make bench`: what the service costs beside its classifier, on this machine, as one table and build/bench.json.
 
-Everything is measured once a round, in turn. Every figure is the median of its rounds; each run of a ratio is of two
-figures of one round. One-image latencies are of single requests, sent after the rounds.
+What ratios are made of is measured once a round, in turn; everything else in every third. Every figure is the
+median of its runs; each run of a ratio is of two figures of one round. Latencies are of single requests, after them.
 """
 
 from __future__ import annotations
@@ -35,15 +35,19 @@ from fashion_client.client import Client
 from handoff.contracts.messages import PayloadFormat
 from handoff.settings import Settings
 
-# Requests a run, so that one takes about a second; the ratios that matter most are of 1,000 images a request.
-REQUESTS = {1: 120, 10: 80, 100: 40, 1_000: 30, 10_000: 2}
-FORMATS: tuple[PayloadFormat, ...] = ("csv", "npy")
-MAIN = Load(1_000, REQUESTS[1_000])
+# The load that the ratios are of: seconds of work, so that its beginning and its end do not show.
+MAIN = Load(1_000, 40)
+# Requests of the other loads.
+REQUESTS = {1: 120, 10: 60, 100: 30, 1_000: 10, 10_000: 2}
+# What no ratio is made of is measured in every third round, with half as many requests.
+EVERYTHING_EVERY = 3
 # The plain worker classifies under ten single images a second, and 1,400 where they come in thousands.
-REFERENCE_LOADS = (Load(1, 30), Load(1_000, 3))
+REFERENCE_LOADS = (Load(1, 20), Load(1_000, 3))
 UNLOADED_REQUESTS = 200
-LOAD_SECONDS = 4.0
+LATENCY_SECONDS = 3.5
 LOADS_PERCENT = (1, 50, 80)
+# At a hundredth of the highest rate few requests come in that time.
+LEAST_REQUESTS = 10
 PERCENTILES = (50, 95, 99)
 
 
@@ -62,26 +66,30 @@ class Deployment:
         rate = bare_rate(self._settings, MAIN.image_count)
         self._add("bare_images_per_s", "bare classifier", "images/s", rate)
 
-    def measure_one_worker(self) -> None:
-        """Every load on one worker, first as a backlog, then with the client uploading meanwhile."""
+    def measure_one_worker(self, *, everything: bool) -> None:
+        """Backlogs in CSV on one worker; with `everything` also in npy, and with the client uploading meanwhile."""
         settings = self._afresh()
         with running_worker(settings, self._log_path) as worker, opened_client(settings) as client:
             self._add("ready_s", "worker start to ready", "s", worker.ready_s)
-            for format in FORMATS:
-                for size, requests in REQUESTS.items():
-                    self._work_off(client, settings, [worker], Load(size, requests, format))
+            # First, right after the bare classifier: the machine's speed drifts.
+            self._work_off(client, settings, [worker], MAIN)
             for size, requests in REQUESTS.items():
-                load = Load(size, requests)
+                if size != MAIN.images_per_request:
+                    self._work_off(client, settings, [worker], Load(size, requests))
+            for load in _lighter("npy") if everything else ():
+                self._work_off(client, settings, [worker], load)
+            for load in _lighter("csv") if everything else ():
                 rate = load.image_count / upload_meanwhile(client, load)
                 self._add_rate(load, rate, suffix="_uploading", how=", client uploading meanwhile")
-            self._add("largest_rss_mb", "worker's memory after all loads", "MB", worker.rss_mb())
+            if everything:
+                self._add("largest_rss_mb", "worker's memory after all loads", "MB", worker.rss_mb())
 
     def measure_two_workers(self) -> None:
         """Every load in CSV as a backlog of two workers that share the cores."""
         settings = self._afresh()
         with running_workers(settings, self._log_path, count=2) as workers, opened_client(settings) as client:
-            for size, requests in REQUESTS.items():
-                self._work_off(client, settings, workers, Load(size, requests))
+            for load in _lighter("csv"):
+                self._work_off(client, settings, workers, load)
 
     def measure_scaling(self) -> None:
         """A worker on one core, then one on each of two."""
@@ -107,11 +115,13 @@ class Deployment:
         """One-image requests to one worker, unloaded and at shares of the highest rate."""
         settings = self._afresh()
         with running_worker(settings, self._log_path), opened_client(settings) as client:
-            latencies_ms(client, count=UNLOADED_REQUESTS // 10)
-            self._add_percentiles("latency", "unloaded", latencies_ms(client, count=UNLOADED_REQUESTS))
+            latencies_ms(client, count=UNLOADED_REQUESTS // 10, within_s=1.0)
+            unloaded = latencies_ms(client, count=UNLOADED_REQUESTS, within_s=LATENCY_SECONDS)
+            self._add_percentiles("latency", "unloaded", unloaded)
             for percent in LOADS_PERCENT:
                 rate = requests_per_s * percent / 100
-                measured = latencies_at_rate_ms(client, rate=rate, seconds=max(LOAD_SECONDS, 20 / rate))
+                seconds = max(LATENCY_SECONDS, LEAST_REQUESTS / rate)
+                measured = latencies_at_rate_ms(client, rate=rate, seconds=seconds)
                 how = f"at {percent} % of the highest rate ({rate:.0f}/s)"
                 self._add_percentiles(f"latency_at_{percent}_percent", how, measured)
 
@@ -146,6 +156,10 @@ class Deployment:
         self._figures.add(f"{self._name}_{key}", f"{self._name}: {what}", unit, value)
 
 
+def _lighter(format: PayloadFormat) -> list[Load]:
+    return [Load(size, max(2, requests // 2), format) for size, requests in REQUESTS.items()]
+
+
 def _described(load: Load) -> str:
     images = "1 image" if load.images_per_request == 1 else f"{load.images_per_request:,} images"
     return f"{images} a request, {load.format}"
@@ -167,9 +181,11 @@ def run_rounds(found: dict[str, Settings], figures: Figures, *, runs: int, folde
         for run in range(runs):
             for name, deployment in measured.items():
                 print(f"{time.strftime('%H:%M:%S')} round {run + 1} of {runs}: {name}", file=sys.stderr)
+                everything = run % EVERYTHING_EVERY == 0
                 deployment.measure_bare()
-                deployment.measure_one_worker()
-                deployment.measure_two_workers()
+                deployment.measure_one_worker(everything=everything)
+                if everything:
+                    deployment.measure_two_workers()
                 if name == "embedded":
                     deployment.measure_scaling()
                 elif reference is not None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from handoff.contracts import csv_strict
 from handoff.contracts.csv_batches import _read_usual, decode_csv, encode_csv
+from handoff.contracts.csv_pixels import read_pixels, write_pixels
 from handoff.contracts.errors import FashionError, InvalidBatch, PayloadTooLarge
 from handoff.contracts.images import Batch, default_image_ids
 
@@ -108,6 +109,36 @@ def test_every_pixel_value_is_read_and_written() -> None:
     pixels = np.arange(200 * WIDTH, dtype=np.int64).astype(np.uint8).reshape(200, *SHAPE)
     batch = Batch(pixels, default_image_ids(200))
     assert same(decode(encode_csv(batch), max_images=200), batch)
+
+
+@pytest.mark.parametrize("before", [b"", b"7,", b"255,", b"25,\n"])
+@pytest.mark.parametrize("after", [b"\n", b",0\n", b",199\n1,2\n"])
+def test_the_fast_reader_takes_no_cell_but_a_pixel_at_its_shortest(before: bytes, after: bytes) -> None:
+    """Of all texts of up to four digits, and of three with any character in one place."""
+    digits = [b"%0*d" % (length, number) for length in range(1, 5) for number in range(10**length)]
+    others = [b"%b%c%b" % (b"12"[:place], character, b"12"[place:]) for place in range(3) for character in range(256)]
+    for cell in [b"", *digits, *others]:
+        text = before + cell + after
+        row_count = max(1, text.count(b"\n"))
+        pixels = read_pixels(text, row_count=row_count)
+        assert pixels is None or write_pixels(pixels) == text
+
+
+@given(st.lists(st.sampled_from([*b"0123456789,,,,\n\n -\0"]), max_size=60), st.integers(1, 4))
+@settings(max_examples=1_000)
+def test_the_fast_reader_takes_nothing_that_it_would_write_otherwise(text: list[int], row_count: int) -> None:
+    """Whatever it makes of a text, writing that gives the text."""
+    pixels = read_pixels(bytes(text), row_count=row_count)
+    assert pixels is None or write_pixels(pixels) == bytes(text)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"1", b"1,2", b"1\n2\n", b"1\n2,3\n4\n5,6\n", b"1,2,3\n", b"1,2\n3,4\n5,6\n7,8\n"]
+)
+def test_the_fast_reader_wants_as_many_lines_as_it_is_told(text: bytes) -> None:
+    """All of the same length: two, here."""
+    assert read_pixels(text, row_count=2) is None or text == b"1\n2\n"
+    assert read_pixels(text, row_count=3) is None
 
 
 def test_usual_files_take_the_fast_way() -> None:
