@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,9 +129,26 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log_path: Path) -> float
     return time.perf_counter()
 
 
-def bare_rate(settings: Settings, image_count: int) -> float:
-    """Classify alone, in a process of its own with the worker's threads and micro-batches; images a second."""
-    script = Path(__file__).with_name("bare.py")
-    command = [sys.executable, str(script), str(image_count)]
-    ended = subprocess.run(command, env=environment_of(settings), check=True, capture_output=True, cwd=ROOT)
-    return float(ended.stdout)
+@contextmanager
+def bare_classifier(settings: Settings) -> Iterator[Callable[[int], float]]:
+    """Keep the classifier alone in a process of its own; yields what has it classify so many images, in seconds."""
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("bare.py"))],
+        env=environment_of(settings),
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        asked, answers = process.stdin, process.stdout
+        if asked is None or answers is None:
+            raise RuntimeError("the bare classifier has no pipes")
+
+        def seconds(image_count: int) -> float:
+            print(image_count, file=asked, flush=True)
+            return float(answers.readline())
+
+        try:
+            yield seconds
+        finally:
+            asked.close()

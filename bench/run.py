@@ -25,7 +25,7 @@ from processes import (
     REFERENCE,
     ROOT,
     RunningWorker,
-    bare_rate,
+    bare_classifier,
     running_worker,
     running_workers,
     workers_on_cores,
@@ -36,13 +36,15 @@ from handoff.contracts.messages import PayloadFormat
 from handoff.settings import Settings
 
 # The load that the ratios are of: seconds of work, so that its beginning and its end do not show.
-MAIN = Load(1_000, 40)
+MAIN = Load(1_000, 60)
 # Requests of the other loads.
 REQUESTS = {1: 120, 10: 60, 100: 30, 1_000: 10, 10_000: 2}
 # What no ratio is made of is measured in every third round, with half as many requests.
 EVERYTHING_EVERY = 3
 # The plain worker classifies under ten single images a second, and 1,400 where they come in thousands.
-REFERENCE_LOADS = (Load(1, 20), Load(1_000, 3))
+REFERENCE_LOADS = (Load(1, 20), Load(1_000, 2))
+# On a core, then on two.
+SCALING = Load(1_000, 30)
 UNLOADED_REQUESTS = 200
 LATENCY_SECONDS = 3.5
 LOADS_PERCENT = (1, 50, 80)
@@ -54,25 +56,23 @@ PERCENTILES = (50, 95, 99)
 class Deployment:
     """One deployment under measurement."""
 
-    def __init__(self, name: str, settings: Settings, *, figures: Figures, folder: Path) -> None:
+    def __init__(
+        self, name: str, settings: Settings, *, bare_s: Callable[[int], float], figures: Figures, folder: Path
+    ) -> None:
+        """`bare_s` has the classifier alone classify so many images, and says how long it took."""
         self._name = name
         self._settings = settings
+        self._bare_s = bare_s
         self._figures = figures
         self._log_path = folder / f"bench-{name}.log"
         self._starts = itertools.count()
-
-    def measure_bare(self) -> None:
-        """The classifier alone."""
-        rate = bare_rate(self._settings, MAIN.image_count)
-        self._add("bare_images_per_s", "bare classifier", "images/s", rate)
 
     def measure_one_worker(self, *, everything: bool) -> None:
         """Backlogs in CSV on one worker; with `everything` also in npy, and with the client uploading meanwhile."""
         settings = self._afresh()
         with running_worker(settings, self._log_path) as worker, opened_client(settings) as client:
             self._add("ready_s", "worker start to ready", "s", worker.ready_s)
-            # First, right after the bare classifier: the machine's speed drifts.
-            self._work_off(client, settings, [worker], MAIN)
+            self._measure_main(client, settings, worker)
             for size, requests in REQUESTS.items():
                 if size != MAIN.images_per_request:
                     self._work_off(client, settings, [worker], Load(size, requests))
@@ -99,8 +99,8 @@ class Deployment:
                 workers_on_cores(self._settings, self._log_path, cores=cores[:count]) as workers,
                 opened_client(self._settings) as client,
             ):
-                rate = MAIN.image_count / work_off(client, self._settings, workers, MAIN)
-            what = f"{_described(MAIN)}, {count} worker(s) of one core each"
+                rate = SCALING.image_count / work_off(client, self._settings, workers, SCALING)
+            what = f"{_described(SCALING)}, {count} worker(s) of one core each"
             self._add(f"1000_on_{count}_cores_images_per_s", what, "images/s", rate)
 
     def measure_reference(self, settings: Settings, worker: RunningWorker) -> None:
@@ -128,18 +128,21 @@ class Deployment:
     def _afresh(self) -> Settings:
         return afresh(self._settings, str(next(self._starts)))
 
+    def _measure_main(self, client: Client, settings: Settings, worker: RunningWorker) -> None:
+        """The classifier alone, and the main load right after it, for the machine's speed drifts."""
+        self._add("bare_images_per_s", "bare classifier", "images/s", MAIN.image_count / self._bare_s(MAIN.image_count))
+        before_s = worker.cpu_s()
+        self._add_rate(MAIN, MAIN.image_count / work_off(client, settings, [worker], MAIN))
+        micro_s = (worker.cpu_s() - before_s) / MAIN.image_count * 1e6
+        self._add("1000_cpu_us_per_image", f"worker's processor time, {_described(MAIN)}", "µs/image", micro_s)
+        self._add("rss_mb", f"worker's memory after {_described(MAIN)}", "MB", worker.rss_mb())
+
     def _work_off(self, client: Client, settings: Settings, workers: list[RunningWorker], load: Load) -> None:
-        before_s = sum(worker.cpu_s() for worker in workers)
         rate = load.image_count / work_off(client, settings, workers, load)
         if len(workers) == 1:
             self._add_rate(load, rate)
         else:
             self._add_rate(load, rate, suffix=f"_{len(workers)}_workers", how=f", {len(workers)} workers")
-        if load == MAIN and len(workers) == 1:
-            used_s = sum(worker.cpu_s() for worker in workers) - before_s
-            micro_s = used_s / load.image_count * 1e6
-            self._add("1000_cpu_us_per_image", f"worker's processor time, {_described(load)}", "µs/image", micro_s)
-            self._add("rss_mb", f"worker's memory after {_described(load)}", "MB", workers[0].rss_mb())
 
     def _add_rate(self, load: Load, rate: float, *, suffix: str = "", how: str = "") -> None:
         format = "" if load.format == "csv" else f"_{load.format}"
@@ -157,7 +160,10 @@ class Deployment:
 
 
 def _lighter(format: PayloadFormat) -> list[Load]:
-    return [Load(size, max(2, requests // 2), format) for size, requests in REQUESTS.items()]
+    return [
+        Load(size, requests if size >= MAIN.images_per_request else requests // 2, format)
+        for size, requests in REQUESTS.items()
+    ]
 
 
 def _described(load: Load) -> str:
@@ -175,14 +181,17 @@ def reference_worker(settings: Settings, folder: Path) -> Iterator[Callable[[Dep
 
 def run_rounds(found: dict[str, Settings], figures: Figures, *, runs: int, folder: Path) -> None:
     """Measure everything, `runs` times in turn, then the latencies."""
-    measured = {name: Deployment(name, settings, figures=figures, folder=folder) for name, settings in found.items()}
     with ExitStack() as stack:
+        bare_s = stack.enter_context(bare_classifier(found["embedded"]))
+        measured = {
+            name: Deployment(name, settings, bare_s=bare_s, figures=figures, folder=folder)
+            for name, settings in found.items()
+        }
         reference = stack.enter_context(reference_worker(found["pubsub"], folder)) if "pubsub" in found else None
         for run in range(runs):
             for name, deployment in measured.items():
                 print(f"{time.strftime('%H:%M:%S')} round {run + 1} of {runs}: {name}", file=sys.stderr)
                 everything = run % EVERYTHING_EVERY == 0
-                deployment.measure_bare()
                 deployment.measure_one_worker(everything=everything)
                 if everything:
                     deployment.measure_two_workers()

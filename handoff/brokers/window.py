@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import deque
 from collections.abc import Sequence
 
 from handoff.contracts.envelope import IMAGE_COUNT_ATTRIBUTE
@@ -16,6 +17,8 @@ def image_count(message: Message) -> int:
     return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 10 else 1  # noqa: PLR2004 - under 2^31
 
 
+# The size of coming messages is taken from so many of the last: few, so that a change is followed at once.
+MEAN_OF = 8
 # Of a window: a busy subscriber asks again when so much of it is free.
 LEAST_ASKED_SHARE = 0.25
 
@@ -28,7 +31,7 @@ class Window:
         self._changed = threading.Condition()
         self._messages = 0
         self._images = 0
-        self._mean_images: float | None = None
+        self._last_images: deque[int] = deque(maxlen=MEAN_OF)
         self._next_fits = True
         self._closed = False
 
@@ -40,7 +43,7 @@ class Window:
     def wait_for_room(self, timeout_s: float | None = None) -> int:
         """Wait until at least one more message fits; how many to ask for, or 0 after `close` or the timeout.
 
-        Before anything is known of the messages' size it asks for one; after that for what fits by their running mean,
+        Before anything is known of the messages' size it asks for one; after that for what fits by the last ones' mean,
         once that is a quarter of what would fit an empty window: asking for every single one would cost more than it.
         One message always fits in an empty window, whatever its size.
         """
@@ -67,8 +70,7 @@ class Window:
         with self._changed:
             self._messages += 1
             self._images += images
-            # A short memory (the last ~8 messages), so that a change of batch size is followed at once.
-            self._mean_images = images if self._mean_images is None else 0.875 * self._mean_images + 0.125 * images
+            self._last_images.append(images)
 
     def give_back(self, message: Message) -> None:
         """Count a message as no longer held."""
@@ -90,8 +92,9 @@ class Window:
         spare_images = self._limits.max_images - self._images
         if not self._next_fits:
             return 0
-        if self._mean_images is None:
+        if not self._last_images:
             return 1 if idle else 0
-        room = min(spare_messages, int(spare_images / self._mean_images))
-        capacity = min(self._limits.max_in_flight, int(self._limits.max_images / self._mean_images))
+        mean_images = sum(self._last_images) / len(self._last_images)
+        room = min(spare_messages, int(spare_images / mean_images))
+        capacity = min(self._limits.max_in_flight, int(self._limits.max_images / mean_images))
         return room if room >= max(1, int(capacity * LEAST_ASKED_SHARE)) else int(idle)

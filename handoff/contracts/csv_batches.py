@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator
+from itertools import chain, pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from handoff.contracts.images import Batch, ImageShape, default_image_ids
 # Rows at a time: the intermediate arrays of 64 images of 28x28 stay in a core's cache (docs/measurements.md).
 _BLOCK_ROWS = 64
 
+_NEWLINE = 0x0A
+
 _LEADING: dict[bytes, tuple[str, ...]] = {
     b"": (),
     b"image_id,": ("image_id",),
@@ -23,6 +26,14 @@ _LEADING: dict[bytes, tuple[str, ...]] = {
     b"image_id,label,": ("image_id", "label"),
     b"label,image_id,": ("label", "image_id"),
 }
+
+
+class _Rows(NamedTuple):
+    """Lines of pixels: how many, the longest with its end in bytes, and their text in blocks."""
+
+    row_count: int
+    longest: int
+    blocks: Iterator[bytes | memoryview]
 
 
 def encode_csv(batch: Batch) -> bytes:
@@ -63,14 +74,10 @@ def _read_usual(data: bytes, *, image_shape: ImageShape, max_images: int) -> Bat
     # Counted before anything is made of the lines: a file of line ends alone would become millions of objects.
     if text.count(b"\n") > max_images + 1:
         raise refuse_row_count(max_images)
-    _, *lines = text.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    columns = _columns(lines, leading)
-    if columns is None or not lines or len(lines) > max_images:
+    names, rows = _cut_columns(text, leading) if leading else ({}, _cut_rows(text))
+    if rows is None or not 0 < rows.row_count <= max_images:
         return None
-    names, pixel_lines = columns
-    pixels = _read_blocks(pixel_lines, width=width)
+    pixels = _read_blocks(rows, width=width)
     if pixels is None:
         return None
     image_ids = names.get("image_id") or default_image_ids(len(pixels))
@@ -84,26 +91,37 @@ def _leading_names(text: bytes, width: int) -> tuple[str, ...] | None:
     return _LEADING.get(header.removesuffix(pixel_header)) if header.endswith(pixel_header) else None
 
 
-def _columns(lines: list[bytes], leading: tuple[str, ...]) -> tuple[dict[str, list[str]], Sequence[bytes]] | None:
-    """Cut the leading cells off every line; None where one has too few, or they are not UTF-8."""
-    if not leading:
-        return {}, lines
+def _cut_rows(text: bytes) -> _Rows:
+    """Cut the lines of pixels after the first line into blocks, where they lie."""
+    lines = memoryview(text if text.endswith(b"\n") else text + b"\n")[text.find(b"\n") + 1 :]
+    ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == _NEWLINE) + 1
+    bounds = [0, *ends[_BLOCK_ROWS - 1 : -1 : _BLOCK_ROWS], *ends[-1:]]
+    blocks = (lines[begin:end] for begin, end in pairwise(bounds))
+    return _Rows(len(ends), int(np.diff(ends, prepend=0).max(initial=0)), blocks)
+
+
+def _cut_columns(text: bytes, leading: tuple[str, ...]) -> tuple[dict[str, list[str]], _Rows | None]:
+    """Cut the leading cells off every line after the first; no rows where one has too few, or they are not UTF-8."""
+    _, *lines = text.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
     try:
-        *names, pixels = zip(*(line.split(b",", len(leading)) for line in lines), strict=True)
+        *names, rows = zip(*(line.split(b",", len(leading)) for line in lines), strict=True)
         texts = (b"\n".join(column).decode().split("\n") for column in names)
-        return dict(zip(leading, texts, strict=True)), pixels
+        columns = dict(zip(leading, texts, strict=True))
     except ValueError:
-        return None
+        return {}, None
+    blocks = (b"\n".join([*rows[start : start + _BLOCK_ROWS], b""]) for start in range(0, len(rows), _BLOCK_ROWS))
+    return columns, _Rows(len(rows), max(map(len, rows)) + 1, blocks)
 
 
-def _read_blocks(lines: Sequence[bytes], *, width: int) -> Pixels | None:
-    if max(map(len, lines)) > 4 * width:  # "255," is the longest cell; reading takes memory in proportion
+def _read_blocks(rows: _Rows, *, width: int) -> Pixels | None:
+    if rows.longest > len("255,") * width:  # the longest cell; reading takes memory in proportion
         return None
-    pixels = np.empty((len(lines), width), np.uint8)
-    for start in range(0, len(lines), _BLOCK_ROWS):
-        block = lines[start : start + _BLOCK_ROWS]
-        rows = read_pixels(b"\n".join([*block, b""]), row_count=len(block))
-        if rows is None or rows.shape[1] != width:
+    pixels = np.empty((rows.row_count, width), np.uint8)
+    for start, block in zip(range(0, rows.row_count, _BLOCK_ROWS), rows.blocks, strict=True):
+        read = read_pixels(block, row_count=min(_BLOCK_ROWS, rows.row_count - start))
+        if read is None or read.shape[1] != width:
             return None
-        pixels[start : start + len(rows)] = rows
+        pixels[start : start + len(read)] = read
     return pixels

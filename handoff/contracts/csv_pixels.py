@@ -34,7 +34,7 @@ def write_pixels(pixels: Pixels) -> bytes:
     return cells.tobytes().translate(None, b"\0")
 
 
-def read_pixels(text: bytes, *, row_count: int) -> Pixels | None:
+def read_pixels(text: bytes | memoryview, *, row_count: int) -> Pixels | None:
     """Read lines as `write_pixels` writes them; None for any other text.
 
     Shapes: `row_count` lines of P cells -> uint8 (row_count, P)
