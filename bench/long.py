@@ -65,7 +65,8 @@ class Queue:
             ]
             for published in waiting:
                 published.result()
-            _show(start + len(waiting), count)
+            if count > SHALLOW + PUBLISHED_AT_ONCE:
+                _show(start + len(waiting), count)
 
     def waiting(self) -> int:
         """Requests not yet acked."""
