@@ -42,7 +42,7 @@ REQUESTS = {1: 120, 10: 60, 100: 30, 1_000: 10, 10_000: 2}
 # What no ratio is made of is measured in every third round, with half as many requests.
 EVERYTHING_EVERY = 3
 # The plain worker classifies under ten single images a second, and 1,400 where they come in thousands.
-REFERENCE_LOADS = (Load(1, 20), Load(1_000, 2))
+REFERENCE_LOADS = (Load(1, 25), Load(1_000, 6))
 # On one core, then on two: each takes seconds, so that it hardly shows who ends last.
 SCALING = {1: Load(1_000, 20), 2: Load(1_000, 50)}
 UNLOADED_REQUESTS = 200
