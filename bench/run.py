@@ -47,7 +47,8 @@ REFERENCE_LOADS = (Load(1, 25), Load(1_000, 6))
 SCALING = {1: Load(1_000, 20), 2: Load(1_000, 50)}
 UNLOADED_REQUESTS = 200
 LATENCY_SECONDS = 3.5
-LOADS_PERCENT = (1, 50, 80)
+HIGHEST = Load(1, 300)
+LOADS_PERCENT = (80, 50, 1)
 # At a hundredth of the highest rate few requests come in that time.
 LEAST_REQUESTS = 10
 PERCENTILES = (50, 95, 99)
@@ -112,15 +113,17 @@ class Deployment:
                 key = f"reference_{load.images_per_request}_images_per_s"
                 self._add(key, f"plain worker, {_described(load)}", "images/s", rate)
 
-    def measure_latencies(self, *, requests_per_s: float) -> None:
-        """One-image requests to one worker, unloaded and at shares of the highest rate."""
+    def measure_latencies(self) -> None:
+        """One-image requests to one worker, unloaded and at shares of the highest rate that is kept up."""
         settings = self._afresh()
         with running_worker(settings, self._log_path), opened_client(settings) as client:
             latencies_ms(client, count=UNLOADED_REQUESTS // 10, within_s=1.0)
             unloaded = latencies_ms(client, count=UNLOADED_REQUESTS, within_s=LATENCY_SECONDS)
             self._add_percentiles("latency", "unloaded", unloaded)
+            highest = HIGHEST.requests / upload_meanwhile(client, HIGHEST)
+            self._add("highest_requests_per_s", f"{_described(HIGHEST)}, {HIGHEST.requests} in a row", "1/s", highest)
             for percent in LOADS_PERCENT:
-                rate = requests_per_s * percent / 100
+                rate = highest * percent / 100
                 seconds = max(LATENCY_SECONDS, LEAST_REQUESTS / rate)
                 measured = latencies_at_rate_ms(client, rate=rate, seconds=seconds)
                 how = f"at {percent} % of the highest rate ({rate:.0f}/s)"
@@ -202,7 +205,7 @@ def run_rounds(found: dict[str, Settings], figures: Figures, *, runs: int, folde
                     reference(deployment)
     for name, deployment in measured.items():
         print(f"latencies: {name}", file=sys.stderr)
-        deployment.measure_latencies(requests_per_s=figures.value(f"{name}_1_uploading_images_per_s"))
+        deployment.measure_latencies()
 
 
 def add_ratios(figures: Figures, names: list[str]) -> None:
