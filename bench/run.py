@@ -36,18 +36,18 @@ from handoff.contracts.messages import PayloadFormat
 from handoff.settings import Settings
 
 # The load that the ratios are of: seconds of work, so that its beginning and its end do not show.
-MAIN = Load(1_000, 60)
+MAIN = Load(1_000, 55)
 # Requests of the other loads.
 REQUESTS = {1: 120, 10: 60, 100: 30, 1_000: 10, 10_000: 2}
 # What no ratio is made of is measured in every third round, with half as many requests.
 EVERYTHING_EVERY = 3
 # The plain worker classifies under ten single images a second, and 1,400 where they come in thousands.
-REFERENCE_LOADS = (Load(1, 25), Load(1_000, 6))
+REFERENCE_LOADS = (Load(1, 20), Load(1_000, 5))
 # On one core, then on two: each takes seconds, so that it hardly shows who ends last.
 SCALING = {1: Load(1_000, 20), 2: Load(1_000, 50)}
 UNLOADED_REQUESTS = 200
-LATENCY_SECONDS = 3.5
-HIGHEST = Load(1, 300)
+LATENCY_SECONDS = 3.0
+HIGHEST = Load(1, 200)
 LOADS_PERCENT = (80, 50, 1)
 # At a hundredth of the highest rate few requests come in that time.
 LEAST_REQUESTS = 10

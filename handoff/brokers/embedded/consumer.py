@@ -24,9 +24,9 @@ from handoff.contracts.topology import SubscriptionSpec
 
 _log = logging.getLogger(__name__)
 
-# A waiting subscriber asks this often whether the file changed: soonest right after a change, when an answer to what was
-# written may come, and seldom after a second of silence. A look costs 60-120 µs with its wake-up, so an idle worker uses
-# about 1 % of a core and notices a message within 12 ms.
+# A waiting subscriber asks this often whether the file changed: soonest right after a change, when an answer to what
+# was written may come, and seldom after a second of silence. A look costs 60-120 µs with its wake-up, so an idle worker
+# uses about 1 % of a core and notices a message within 12 ms.
 FIRST_WATCH_PERIODS_S = (0.002, 0.0025, 0.003, 0.004)
 WATCH_PERIOD_S = 0.005
 IDLE_WATCH_PERIOD_S = 0.012
