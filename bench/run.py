@@ -133,11 +133,14 @@ class Deployment:
         return afresh(self._settings, str(next(self._starts)))
 
     def _measure_main(self, client: Client, settings: Settings, worker: RunningWorker) -> None:
-        """The classifier alone, and the main load right after it, for the machine's speed drifts."""
-        self._add("bare_images_per_s", "bare classifier", "images/s", MAIN.image_count / self._bare_s(MAIN.image_count))
+        """The main load, and the classifier alone before and after it, for the machine's speed drifts."""
+        half = MAIN.image_count // 2
+        bare_s = self._bare_s(half)
         before_s = worker.cpu_s()
         self._add_rate(MAIN, MAIN.image_count / work_off(client, settings, [worker], MAIN))
         micro_s = (worker.cpu_s() - before_s) / MAIN.image_count * 1e6
+        bare_s += self._bare_s(half)
+        self._add("bare_images_per_s", "bare classifier", "images/s", 2 * half / bare_s)
         self._add("1000_cpu_us_per_image", f"worker's processor time, {_described(MAIN)}", "µs/image", micro_s)
         self._add("rss_mb", f"worker's memory after {_described(MAIN)}", "MB", worker.rss_mb())
 
