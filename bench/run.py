@@ -39,7 +39,7 @@ from handoff.settings import Settings
 MAIN = Load(1_000, 55)
 # Requests of the other loads.
 REQUESTS = {1: 120, 10: 60, 100: 30, 1_000: 10, 10_000: 2}
-# What no ratio is made of is measured in every third round, with half as many requests.
+# What no ratio is made of is measured in every third round, with half as many small requests.
 EVERYTHING_EVERY = 3
 # The plain worker classifies under ten single images a second, and 1,400 where they come in thousands.
 REFERENCE_LOADS = (Load(1, 20), Load(1_000, 5))
