@@ -47,10 +47,6 @@ class Figures:
         figure = self._figures[of]
         self._figures[key] = Figure(key, figure.what, figure.unit, figure.runs)
 
-    def value(self, key: str) -> float:
-        """The median of a figure."""
-        return self._figures[key].value
-
     def print_table(self) -> None:
         """Print a Markdown table, a row a figure."""
         cores = len(os.sched_getaffinity(0))

@@ -65,7 +65,7 @@ class Queue:
             ]
             for published in waiting:
                 published.result()
-            if count > SHALLOW + PUBLISHED_AT_ONCE:
+            if count > PUBLISHED_AT_ONCE:
                 _show(start + len(waiting), count)
 
     def waiting(self) -> int:

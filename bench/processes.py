@@ -23,10 +23,9 @@ _READY_LINE = b" ready_s="
 
 @dataclass(frozen=True)
 class RunningWorker:
-    """A worker that is ready: when it was (`time.perf_counter`), and how long it took."""
+    """A worker that is ready, and how long it took."""
 
     process: subprocess.Popen[bytes]
-    ready_at: float
     ready_s: float
 
     def rss_mb(self) -> float:
@@ -98,10 +97,10 @@ def _running(starts: Sequence[_Start]) -> Iterator[list[RunningWorker]]:
     started_at = time.perf_counter()
     processes = [start.process() for start in starts]
     try:
-        ready_at = [
-            _wait_until_ready(process, start.log_path) for process, start in zip(processes, starts, strict=True)
+        yield [
+            RunningWorker(process, _wait_until_ready(process, start.log_path) - started_at)
+            for process, start in zip(processes, starts, strict=True)
         ]
-        yield [RunningWorker(process, at, at - started_at) for process, at in zip(processes, ready_at, strict=True)]
     finally:
         for process in processes:
             process.terminate()

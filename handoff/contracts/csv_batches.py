@@ -10,14 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from handoff.contracts.csv_cells import quote_cells
-from handoff.contracts.csv_pixels import Pixels, read_pixels, write_pixels
+from handoff.contracts.csv_pixels import NEWLINE, Pixels, read_pixels, write_pixels
 from handoff.contracts.csv_strict import BYTE_ORDER_MARK, pixel_names, read_csv, refuse_row_count
 from handoff.contracts.images import Batch, ImageShape, default_image_ids
 
 # Rows at a time: the intermediate arrays of 64 images of 28x28 stay in a core's cache (docs/measurements.md).
 _BLOCK_ROWS = 64
-
-_NEWLINE = 0x0A
 
 _LEADING: dict[bytes, tuple[str, ...]] = {
     b"": (),
@@ -94,7 +92,7 @@ def _leading_names(text: bytes, width: int) -> tuple[str, ...] | None:
 def _cut_rows(text: bytes) -> _Rows:
     """Cut the lines of pixels after the first line into blocks, where they lie."""
     lines = memoryview(text if text.endswith(b"\n") else text + b"\n")[text.find(b"\n") + 1 :]
-    ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == _NEWLINE) + 1
+    ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == NEWLINE) + 1
     bounds = [0, *ends[_BLOCK_ROWS - 1 : -1 : _BLOCK_ROWS], *ends[-1:]]
     blocks = (lines[begin:end] for begin, end in pairwise(bounds))
     return _Rows(len(ends), int(np.diff(ends, prepend=0).max(initial=0)), blocks)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 
-_COMMA, _NEWLINE, _ZERO = 0x2C, 0x0A, 0x30
+NEWLINE = 0x0A
+_COMMA, _ZERO = 0x2C, 0x30
 
 
 def _cells(separator: int) -> npt.NDArray[np.uint32]:
@@ -21,7 +22,7 @@ def _cells(separator: int) -> npt.NDArray[np.uint32]:
     return np.array(cells, dtype="S4").view(np.uint32)
 
 
-_CELLS, _LAST_CELLS = _cells(_COMMA), _cells(_NEWLINE)
+_CELLS, _LAST_CELLS = _cells(_COMMA), _cells(NEWLINE)
 
 
 def write_pixels(pixels: Pixels) -> bytes:
@@ -66,7 +67,7 @@ def read_pixels(text: bytes | memoryview, *, row_count: int) -> Pixels | None:
 
 def _separated(characters: Pixels, places: npt.NDArray[np.intp], *, width: int) -> bool:
     """Whether what is no digit is a comma, but for a newline after every `width`-th cell."""
-    newlines = characters == _NEWLINE
+    newlines = characters == NEWLINE
     newline_count, comma_count = np.count_nonzero(newlines), np.count_nonzero(characters == _COMMA)
     return bool(
         newline_count * width == places.size

@@ -7,6 +7,7 @@ name is taken: a reader, or a crash, sees a whole object or none.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import time
 import uuid
@@ -146,11 +147,10 @@ class FileStore:
 
     def _is_inside(self, path: Path) -> bool:
         """Whether a path below the folder stays there, whatever symbolic links lie in between."""
-        step = self._folder
-        for name in path.relative_to(self._folder).parts:
-            step /= name
-            if step.is_symlink():
-                return Path(os.path.realpath(path)).is_relative_to(self._folder)
+        names = path.relative_to(self._folder).parts
+        steps = itertools.accumulate(names, Path.joinpath, initial=self._folder)
+        if any(step.is_symlink() for step in steps):
+            return Path(os.path.realpath(path)).is_relative_to(self._folder)
         return True
 
 
@@ -182,7 +182,7 @@ def _translated_errors(uri: str) -> Iterator[None]:
 
 def _opened(path: Path, uri: str) -> io.FileIO:
     try:
-        return io.FileIO(path)
+        return path.open("rb", buffering=0)
     except _NO_OBJECT as error:
         raise PayloadNotFound(f"There is no object at {uri}.") from error
 
@@ -207,7 +207,7 @@ def _read_exactly(file: io.FileIO, size: int) -> bytes:
 
 
 def _write_flushed(path: Path, data: bytes) -> None:
-    with io.FileIO(path, "x") as file:
+    with path.open("xb", buffering=0) as file:
         rest = memoryview(data)
         while rest:
             rest = rest[file.write(rest) :]

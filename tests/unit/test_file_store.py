@@ -72,6 +72,16 @@ def test_a_store_behind_a_link_is_where_the_link_leads(tmp_path: Path) -> None:
     assert store.create(f"{store.root}/x", b"1")
 
 
+def test_a_folder_that_became_a_link_is_left(tmp_path: Path) -> None:
+    """The store is the folder that it was when it was opened."""
+    store = connect(f"file://{tmp_path}/store")
+    store.create(f"{store.root}/a", b"data")
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    (tmp_path / "store").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PayloadForbidden):
+        store.read(f"{store.root}/a", max_bytes=10)
+
+
 def test_partial_files_are_out_of_reach(store: FileStore, tmp_path: Path) -> None:
     """What is being written is neither listed nor readable, by any address."""
     store.declare()

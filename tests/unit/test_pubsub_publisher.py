@@ -109,6 +109,46 @@ def test_a_failed_call_fails_what_it_carried(
     assert publisher.publish("requests", Message(body=b"b")).result(WAIT_S) == "b"
 
 
+def test_what_waits_behind_an_outage_shares_it(service: ScriptedService, publisher: Publisher) -> None:
+    """No other call is made for it: closing in an outage takes a call or two, however much waits."""
+    service.may_answer.clear()
+    bodies = [b"first", *[b"x" * 600_000] * 5]
+    service.error = api.ServiceUnavailable("down")
+    futures = [publisher.publish("requests", Message(body=bodies[0]))]
+    assert service.called.acquire(timeout=WAIT_S)
+    futures += [
+        publisher.publish(topic, Message(body=body)) for topic in ("requests", "outputs") for body in bodies[1:]
+    ]
+    service.may_answer.set()
+    assert {type(future.exception(WAIT_S)) for future in futures} == {BrokerUnavailable}
+    assert len(service.calls) == 2
+    service.error = None
+    assert publisher.publish("requests", Message(body=b"b")).result(WAIT_S) == "b"
+
+
+def test_a_missing_topic_is_its_own_messages_fault(service: ScriptedService, publisher: Publisher) -> None:
+    """Every call is made; only an outage is shared."""
+    service.may_answer.clear()
+    service.error = api.NotFound("gone")
+    futures = [publisher.publish("requests", Message(body=b"first"))]
+    assert service.called.acquire(timeout=WAIT_S)
+    futures += [publisher.publish(topic, Message(body=b"x")) for topic in ("requests", "outputs")]
+    service.may_answer.set()
+    assert {type(future.exception(WAIT_S)) for future in futures} == {SettingsInvalid}
+    assert [topic for topic, _ in service.calls] == ["requests", "requests", "outputs"]
+
+
+def test_an_answer_without_all_ids_confirms_nothing(
+    service: ScriptedService, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the publisher goes on."""
+    with monkeypatch.context() as answering:
+        answering.setattr(google.pubsub_v1.PublisherClient, "publish", lambda *_, **__: PublishResponse())
+        assert isinstance(publisher.publish("requests", Message(body=b"a")).exception(WAIT_S), BrokerUnavailable)
+    assert publisher.publish("requests", Message(body=b"b")).result(WAIT_S) == "b"
+    assert len(service.calls) == 1
+
+
 def test_close_sends_what_waits(service: ScriptedService, publisher: Publisher) -> None:
     """And takes nothing more."""
     futures = [publisher.publish("requests", Message(body=b"%d" % number)) for number in range(50)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import google.api_core.exceptions as api
 import google.auth.exceptions as auth
@@ -19,7 +19,7 @@ from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
 from handoff.brokers.pubsub.calls import ATTEMPT_S, CALL_RETRY, meaning
 from handoff.brokers.pubsub.outbox import Outbox
-from handoff.contracts.errors import BrokerUnavailable, MalformedMessage
+from handoff.contracts.errors import BrokerUnavailable, FashionError, MalformedMessage
 from handoff.contracts.protocols import Message
 
 # Of one call: 1,000 messages is the service's cap, 1 MB a tenth of its cap, beyond which a call only takes longer:
@@ -38,10 +38,10 @@ _Message, _Request = PubsubMessage.pb(), PublishRequest.pb()
 
 
 class _Publication(NamedTuple):
-    """A message on its way, and who waits for its id."""
+    """A generated message on its way, and who waits for its id."""
 
     topic: str
-    message: Message
+    message: Any
     size: int
     confirmed: Future[str]
 
@@ -70,12 +70,13 @@ class Publisher:
         except ValueError as error:  # also text that UTF-8 does not have
             confirmed.set_exception(MalformedMessage(f"Cannot publish to {topic}: {error}."))
             return confirmed
-        if not self._outbox.put(_Publication(topic, message, size, confirmed), size=size):
+        generated = _Message(data=message.body, attributes=message.attributes)
+        if not self._outbox.put(_Publication(topic, generated, size, confirmed), size=size):
             confirmed.set_exception(BrokerUnavailable(f"Cannot publish to {topic}: the connection is closed."))
         return confirmed
 
     def close(self) -> None:
-        """Send what waits, until everything is confirmed or given up, and hang up."""
+        """Send what waits, until everything is confirmed or given up, and hang up: a minute at most in an outage."""
         self._outbox.stop()
         self.client.transport.close()
 
@@ -83,29 +84,32 @@ class Publisher:
         by_topic: dict[str, list[_Publication]] = defaultdict(list)
         for publication in publications:
             by_topic[publication.topic].append(publication)
+        outage: FashionError | None = None
         for topic, wanted in by_topic.items():
             for portion in _portions(wanted):
-                self._call(topic, portion)
+                problem = outage or self._call(topic, portion)
+                if isinstance(problem, BrokerUnavailable):
+                    outage = problem  # what waited behind a call without an answer has waited as long
+                if problem:
+                    for each in portion:
+                        each.confirmed.set_exception(problem)
 
-    def _call(self, topic: str, portion: Sequence[_Publication]) -> None:
-        request = PublishRequest.wrap(
-            _Request(
-                topic=self.client.topic_path(self._project, topic),
-                messages=[_Message(data=each.message.body, attributes=each.message.attributes) for each in portion],
-            )
-        )
+    def _call(self, topic: str, portion: Sequence[_Publication]) -> FashionError | None:
+        """Publish and confirm; or say why not."""
+        path = self.client.topic_path(self._project, topic)
+        request = PublishRequest.wrap(_Request(topic=path, messages=[each.message for each in portion]))
         try:
             # The generated client's method, which the SDK's own `publish` hides.
             answer = google.pubsub_v1.PublisherClient.publish(self.client, request, retry=CALL_RETRY, timeout=ATTEMPT_S)
+            confirmed = list(zip(portion, answer.message_ids, strict=True))
         except (api.GoogleAPIError, auth.GoogleAuthError, ValueError) as error:
-            # ValueError: gRPC's word for a channel that is closed.
+            # ValueError: ids are missing, or gRPC's word for a channel that is closed.
             problem = meaning(error, f"publish to {topic}")
             problem.__cause__ = error
-            for each in portion:
-                each.confirmed.set_exception(problem)
-        else:
-            for each, message_id in zip(portion, answer.message_ids, strict=True):
-                each.confirmed.set_result(message_id)
+            return problem
+        for each, message_id in confirmed:
+            each.confirmed.set_result(message_id)
+        return None
 
 
 def _portions(publications: Sequence[_Publication]) -> Iterator[Sequence[_Publication]]:
