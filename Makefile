@@ -42,9 +42,9 @@ train: .venv/dev.stamp  ## Train with the quick preset
 
 lock:  ## Choose versions anew (needs uv)
 	uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --all-extras --group install --group test --group check -o requirements/dev.lock
+	  --no-header --all-extras --group install --group test --group check --group fuzz -o requirements/dev.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --extra client --extra worker --extra google --group install -c requirements/dev.lock \
+	  --no-header --extra client --extra worker --extra google --extra telemetry --group install -c requirements/dev.lock \
 	  -o requirements/run.lock
 
 clean:  ## Remove what was installed, built and sent
