@@ -137,7 +137,7 @@ class Client:
 
         Raises: BrokerUnavailable
         """
-        self._publish(submission.request)
+        self._publish(submission.request, republished=True)
 
     def stored_response(self, request_id: str) -> AnalysisResponse | None:
         """Ask the store for a response whose message was lost; None while the request is not answered.
@@ -164,9 +164,14 @@ class Client:
         if self._subscription is not None:
             self._subscription.close()
 
-    def _publish(self, request: AnalysisRequest) -> None:
-        now = datetime.now(UTC)
-        message = request_message(request, client_id=self.client_id, traceparent=new_traceparent(), now=now)
+    def _publish(self, request: AnalysisRequest, *, republished: bool = False) -> None:
+        message = request_message(
+            request,
+            client_id=self.client_id,
+            traceparent=new_traceparent(),
+            republished=republished,
+            now=datetime.now(UTC),
+        )
         self._broker.publish(self._topology.requests_topic, message).result()
 
     def _upload(self, batch: Batch, request_id: str, format: PayloadFormat) -> AnalysisRequest:

@@ -182,6 +182,8 @@ def _headers(event_type: str, *, required: list[str]) -> Node:
         "traceparent": text
         | {"pattern": f"^{TRACE_PATTERN}$", "description": "W3C Trace Context; responses repeat it."},
     }
+    if event_type == REQUEST_TYPE:
+        properties["republished"] = text | {"description": "Not empty: published before; an answer may be stored."}
     return {"type": "object", "required": required, "properties": properties}
 
 

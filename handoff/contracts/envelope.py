@@ -30,6 +30,7 @@ SPEC_VERSION = "1.0"
 CLIENT_ID_ATTRIBUTE = "client_id"
 IMAGE_COUNT_ATTRIBUTE = "ce-imagecount"
 TRACE_ATTRIBUTE = "traceparent"
+REPUBLISHED_ATTRIBUTE = "republished"
 
 # 1 MB with its attributes passes every broker unconfigured: Kafka's limit is 1,048,588 bytes, Pub/Sub's 10 MB.
 MAX_BODY_BYTES = 1_000_000
@@ -49,6 +50,8 @@ class ReceivedRequest(Struct, frozen=True, kw_only=True):
     client_id: str | None
     traceparent: str | None
     requested_at: datetime | None
+    republished: bool = False
+    """Its sender says that the same request was published before, so that an answer may be stored."""
 
 
 class _Identified(Struct):
@@ -56,9 +59,14 @@ class _Identified(Struct):
 
 
 def request_message(
-    request: AnalysisRequest, *, client_id: str, traceparent: str | None = None, now: datetime
+    request: AnalysisRequest,
+    *,
+    client_id: str,
+    traceparent: str | None = None,
+    republished: bool = False,
+    now: datetime,
 ) -> Message:
-    """Wrap a request for the requests topic.
+    """Wrap a request for the requests topic; `republished` where it, or its like, was published before.
 
     Raises: SettingsInvalid: the client id is none; PayloadTooLarge: a body over 1 MB (too many labels in it)
     """
@@ -72,6 +80,7 @@ def request_message(
     attributes = _attributes(REQUEST_TYPE, event_id=request.request_id, source=f"/clients/{client_id}", now=now)
     attributes |= {IMAGE_COUNT_ATTRIBUTE: str(request.image_count), CLIENT_ID_ATTRIBUTE: client_id}
     attributes |= {TRACE_ATTRIBUTE: traceparent} if traceparent else {}
+    attributes |= {REPUBLISHED_ATTRIBUTE: "1"} if republished else {}
     return Message(body=body, attributes=attributes, key=request.request_id)
 
 
@@ -107,6 +116,7 @@ def parse_request(message: Message) -> ReceivedRequest:
         client_id=client_id_of(message),
         traceparent=_traceparent(message),
         requested_at=_time(message),
+        republished=bool(message.attributes.get(REPUBLISHED_ATTRIBUTE)),
     )
 
 

@@ -13,6 +13,7 @@ FashionError
 │   ├── PayloadTooLarge        the object is over the stated size limit
 │   ├── InvalidBatch           the bytes are no batch of images for this model
 │   ├── UnknownModel           the model asked for is not served here
+│   ├── RequestConflict        its request_id stands for another request
 │   └── DeadlineExceeded       the request came too late to be worth classifying
 ├── Unavailable                another attempt may succeed
 │   ├── StoreUnavailable       the object store did not answer
@@ -42,6 +43,7 @@ __all__ = [
     "PayloadForbidden",
     "PayloadNotFound",
     "PayloadTooLarge",
+    "RequestConflict",
     "RequestRefused",
     "ResponseTimeout",
     "RuntimeUnavailable",
@@ -158,6 +160,12 @@ class UnknownModel(RequestRefused):
     """The request names a model that this worker does not serve."""
 
     code = "unknown_model"
+
+
+class RequestConflict(RequestRefused):
+    """The request's id was used before, for another batch, other labels or another model."""
+
+    code = "request_conflict"
 
 
 class DeadlineExceeded(RequestRefused):

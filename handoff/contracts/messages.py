@@ -84,6 +84,10 @@ class AnalysisResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     labelled_count: Annotated[int, Meta(ge=0, description="Images whose true label was known.")] = 0
     correct_count: Annotated[int, Meta(ge=0, description="Images of those whose predicted label is the true one.")] = 0
     model: ModelReference | None = None
+    request_fingerprint: (
+        Annotated[str, Meta(description="SHA-256 of what was asked for; another one under the same id is refused.")]
+        | None
+    ) = None
     requested_at: Annotated[datetime, Meta(tz=True, description="The request's ce-time.")] | None = None
     timings_ms: Annotated[dict[str, float], Meta(description="Milliseconds spent in each stage of the worker.")] = {}
     error: FailureReason | None = None
