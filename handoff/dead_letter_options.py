@@ -102,4 +102,4 @@ def say_whether_cut(found: Reading) -> None:
 def no_letter(given: str, found: Reading) -> str:
     """Say that an id names nothing."""
     where = "among those read; raise --limit" if found.is_cut else "there now; see `fashion dead-letters list`"
-    return f"No dead letter whose id begins with {printable(given, ID_SHOWN)} is {where}."
+    return f"No dead letter whose id begins with '{printable(given, ID_SHOWN)}' is {where}."

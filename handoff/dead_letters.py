@@ -179,7 +179,7 @@ def chosen(letters: Mapping[str, Letter], ids: Iterable[str]) -> tuple[list[Lett
         digests = [digest for digest in letters if digest.startswith(given.lower())]
         if len(digests) > 1:
             raise DeadLetterUnknown(
-                f"{given} begins the ids of {len(digests)} dead letters; give more digits of"
+                f"'{given}' begins the ids of {len(digests)} dead letters; give more digits of"
                 f" {' or '.join(_distinct(digests[:3]))}."
             )
         if not digests:
