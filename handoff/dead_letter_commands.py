@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -57,7 +57,7 @@ def list_command(code: str | None, **options: Any) -> None:  # noqa: ANN401 - cl
             if code not in {None, letter.burial.code}:
                 continue
             if not letters:
-                click.echo(text.HEADER if columns is None else text.HEADER[:columns])
+                click.echo(text.header(columns=columns))
             letters.append(letter)
             click.echo(text.row(letter, columns=columns))
         click.echo(text.summary(letters) if letters else f"No dead letters{_with(code)}.")
@@ -111,10 +111,9 @@ def replay_command(ids: tuple[str, ...], *, take_all: bool, code: str | None, fo
         if not letters:
             click.echo("There is nothing to replay.")
         refused_count = 0
-        with _progress("replay", letters) as progress:
+        with _counted("replay", letters) as done:
             for letter, refusal in dead_letters.replay(broker, settings.topology.requests_topic, letters):
-                progress.advance(1)
-                progress.write(f"replayed  {_named(letter)}" if refusal is None else f"stays  {letter.id}  {refusal}")
+                done(f"replayed  {_named(letter)}" if refusal is None else f"stays  {letter.id}  {refusal}")
                 refused_count += refusal is not None
         say_whether_cut(found)
         counts = {"replayed": len(letters) - refused_count, "refused": refused_count, "malformed": len(hopeless)}
@@ -146,11 +145,10 @@ def drop_command(ids: tuple[str, ...], *, take_all: bool, code: str | None, yes:
             click.echo("Nothing was dropped.")
             letters = []
         _save(options["save"], letters)
-        with _progress("drop", letters) as progress:
+        with _counted("drop", letters) as done:
             for letter in letters:
                 dead_letters.drop(letter)
-                progress.advance(1)
-                progress.write(f"dropped  {_named(letter)}")
+                done(f"dropped  {_named(letter)}")
         say_whether_cut(found)
         if options["as_json"]:
             print_json({"dropped": len(letters), "unknown": unknown})
@@ -165,8 +163,19 @@ def _with(code: str | None) -> str:
     return f" with the code {text.printable(code)}" if code is not None else ""
 
 
-def _progress(title: str, letters: Sequence[Letter]) -> Progress:
-    return Progress(title, total=len(letters), unit="letters")
+@contextmanager
+def _counted(title: str, letters: Sequence[Letter]) -> Iterator[Callable[[str], None]]:
+    """Count letters as they are done, each with a line; nothing where there are none."""
+    if not letters:
+        yield click.echo
+        return
+    with Progress(title, total=len(letters), unit="letters") as progress:
+
+        def done(line: str) -> None:
+            progress.advance(1)
+            progress.write(line)
+
+        yield done
 
 
 def _confirmed(question: str) -> bool:

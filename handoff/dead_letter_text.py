@@ -12,18 +12,18 @@ import msgspec
 
 from handoff.dead_letters import ID_DIGITS, Letter
 
-REQUEST_WIDTH, CODE_WIDTH = 36, 20
-MIN_REASON_WIDTH = 20
+# A UUID with its dashes, or where there is little room its beginning; the longest code of docs/CONTRACT.md.
+REQUEST_WIDTH, NARROW_REQUEST_WIDTH = 36, 12
+CODE_WIDTH = 19
+# Below this a line may be longer than the terminal is wide: a reason that cannot be read says nothing.
+MIN_REASON_WIDTH = 40
+WIDE_COLUMNS = 145
+
 CODES_SHOWN = 8
 MAX_VALUE_CHARACTERS = 1_000
 MAX_BODY_LINES = 60
 MAX_BODY_CHARACTERS = 4_000
 BYTES_PER_LINE = 32
-
-HEADER = (
-    f"{'id':<{ID_DIGITS}}  {'requested':<20}  {'request_id':<{REQUEST_WIDTH}}  {'code':<{CODE_WIDTH}}"
-    f"  {'attempts':>8}  reason"
-)
 
 
 def printable(text: str, most: int = MAX_VALUE_CHARACTERS) -> str:
@@ -32,19 +32,23 @@ def printable(text: str, most: int = MAX_VALUE_CHARACTERS) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
 
 
+def header(*, columns: int | None = None) -> str:
+    """The names of the table's columns."""
+    return _line("id", "requested", "request_id", "code", "attempts", "reason", columns=columns)
+
+
 def row(letter: Letter, *, columns: int | None = None) -> str:
-    """One letter as a line of the table, cut to so many columns; None: not cut."""
+    """One letter as a line of the table, cut to a terminal of so many columns; None: not cut."""
     code, reason, attempts = letter.burial
-    request_id = letter.request_id or "-"
-    cells = (
+    return _line(
         letter.id,
-        f"{_moment(letter) or '-':<20}",
-        f"{request_id if columns is None else printable(request_id, REQUEST_WIDTH):<{REQUEST_WIDTH}}",
-        f"{printable(code, MAX_VALUE_CHARACTERS if columns is None else CODE_WIDTH):<{CODE_WIDTH}}",
-        f"{'-' if attempts is None else attempts:>8}",
+        _moment(letter) or "-",
+        letter.request_id or "-",
+        code,
+        "-" if attempts is None else f"{attempts}",
+        reason,
+        columns=columns,
     )
-    line = "  ".join(cells) + "  " + printable(reason)
-    return line if columns is None or len(line) <= columns else line[: columns - 1] + "…"
 
 
 def summary(letters: Iterable[Letter]) -> str:
@@ -112,6 +116,18 @@ def whole(letter: Letter) -> dict[str, Any]:
     except UnicodeDecodeError:
         body = {"body_base64": json.loads(msgspec.json.encode(letter.message.body))}
     return {**figures(letter), "attributes": attributes, **body}
+
+
+def _line(*cells: str, columns: int | None) -> str:
+    name, requested, request_id, code, attempts, reason = cells
+    width = REQUEST_WIDTH if columns is None or columns >= WIDE_COLUMNS else NARROW_REQUEST_WIDTH
+    if columns is not None:
+        request_id, code = printable(request_id, width), printable(code, CODE_WIDTH)
+    line = (
+        f"{name:<{ID_DIGITS}}  {requested:<20}  {request_id:<{width}}  {printable(code):<{CODE_WIDTH}}  {attempts:>8}  "
+    )
+    room = MAX_VALUE_CHARACTERS if columns is None else max(MIN_REASON_WIDTH, columns - len(line))
+    return line + printable(reason, room)
 
 
 def _moment(letter: Letter) -> str | None:

@@ -15,7 +15,7 @@ from handoff.contracts.errors import BrokerUnavailable, DeadLetterUnknown, Malfo
 from handoff.contracts.messages import AnalysisRequest
 from handoff.contracts.protocols import Delivery, Message
 from handoff.dead_letter_objects import look_up
-from handoff.dead_letter_text import body_lines, figures, page, printable, row, summary, whole
+from handoff.dead_letter_text import body_lines, figures, header, page, printable, row, summary, whole
 from handoff.dead_letters import Letter, Reading, chosen, letter_of, republication
 from tests.fakes import NOW, FakeBroker, FakeDelivery, FakeStore, FakeSubscription, batch_of, upload
 
@@ -66,7 +66,8 @@ def letters(*deliveries: Delivery, limit: int = 100) -> tuple[list[Letter], Read
 
 def shown(letter: Letter) -> str:
     """Everything that a terminal would get of a letter."""
-    return "\n".join([row(letter), row(letter, columns=80), summary([letter]), *page(letter)])
+    rows = [row(letter, columns=columns) for columns in (None, 20, 80, 200)]
+    return "\n".join([*rows, summary([letter]), *page(letter)])
 
 
 @pytest.mark.parametrize("added", [{}, {"republished": "1"}])
@@ -280,7 +281,6 @@ def test_nothing_a_stranger_wrote_on_the_letter_does_either() -> None:
     text = shown(letter)
     assert all(line.isprintable() for line in text.split("\n"))
     assert len(text) < 20_000
-    assert len(row(letter, columns=80)) <= 80
     assert printable("a\tb\\") == "a\\tb\\"
 
 
@@ -294,6 +294,17 @@ def test_a_letter_is_shown_whole() -> None:
     assert "dead-letter-code" not in text
     assert whole(told[0])["body"] == request().body.decode()
     assert whole(letter_of(FakeDelivery(Message(b"\xff"))))["body_base64"] == "/w=="
+
+
+def test_a_row_is_as_wide_as_the_terminal() -> None:
+    """Its reason is cut, its request's id before that; but a reason never so far that it says nothing."""
+    told, _ = letters(FakeDelivery(dead_letter(request("r" * 128), code="x", reason="y" * 250, attempts=5)))
+    assert [len(row(told[0], columns=columns)) for columns in (130, 200)] == [130, 200]
+    assert row(told[0], columns=40).endswith(" " + 39 * "y" + "…")
+    assert row(told[0]).endswith(250 * "y")
+    assert 128 * "r" in row(told[0])
+    assert "r" * 12 not in row(told[0], columns=130)
+    assert header(columns=130).index("reason") == row(told[0], columns=130).index("y")
 
 
 def test_the_summary_counts_by_code() -> None:
