@@ -115,7 +115,7 @@ def parse_request(message: Message) -> ReceivedRequest:
         request=request,
         client_id=client_id_of(message),
         traceparent=_traceparent(message),
-        requested_at=_time(message),
+        requested_at=time_of(message),
         republished=bool(message.attributes.get(REPUBLISHED_ATTRIBUTE)),
     )
 
@@ -132,6 +132,14 @@ def client_id_of(message: Message) -> str | None:
     """Say whose message this is; None where it does not say so in a usable way."""
     client_id = message.attributes.get(CLIENT_ID_ATTRIBUTE, "")
     return client_id if re.fullmatch(CLIENT_ID_PATTERN, client_id) else None
+
+
+def time_of(message: Message) -> datetime | None:
+    """Say when a message was sent; None where it does not say so in a usable way."""
+    try:
+        return msgspec.convert(message.attributes.get("ce-time"), type=Timestamp)
+    except msgspec.ValidationError:
+        return None
 
 
 def fit_inline(response: AnalysisResponse) -> AnalysisResponse:
@@ -195,10 +203,3 @@ def _traceparent(message: Message) -> str | None:
     # One that is not valid counts as absent: so Trace Context wants it.
     text = message.attributes.get(TRACE_ATTRIBUTE, "")
     return text if re.fullmatch(TRACE_PATTERN, text) else None
-
-
-def _time(message: Message) -> datetime | None:
-    try:
-        return msgspec.convert(message.attributes.get("ce-time"), type=Timestamp)
-    except msgspec.ValidationError:
-        return None
