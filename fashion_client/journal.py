@@ -15,7 +15,16 @@ from typing import IO, Any, Literal, Self
 import msgspec
 from msgspec import Struct
 
-from fashion_client.journal_file import claim, connect, make_file, read_run, release, transaction, translated_errors
+from fashion_client.journal_file import (
+    claim,
+    connect,
+    flush_commits,
+    make_file,
+    read_run,
+    release,
+    transaction,
+    translated_errors,
+)
 from fashion_client.request_plan import Run
 from handoff.contracts.errors import FashionError, SettingsInvalid
 from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, encode_body
@@ -91,6 +100,7 @@ class Journal:
                 connection = connect(path)
                 try:
                     journal = cls(path, connection=connection, claimed=claimed, run=read_run(connection, path))
+                    flush_commits(connection)
                     journal._count()
                 except BaseException:
                     connection.close()

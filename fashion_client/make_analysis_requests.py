@@ -31,6 +31,8 @@ from handoff.settings import Settings
 
 FORMATS = get_args(PayloadFormat)
 
+FIGURES = ("requests", "images", "seconds", "published", "answered", "failed", "missing")
+
 NOTHING_TO_RESUME = "Every request is published and answered: there is nothing to resume."
 
 T = TypeVar("T")
@@ -81,26 +83,16 @@ def command(**options: Any) -> None:  # noqa: ANN401 - click passes them so
     journal = _journal(settings, options)
     if journal is None:
         click.echo(NOTHING_TO_RESUME)
+        if options["as_json"]:
+            print_json(dict.fromkeys(FIGURES, 0) | {"resumed": True, "journal": None})
         return
     with journal:
-        again = "fashion request --resume" + (f" --journal {journal.path}" if options["journal_path"] else "")
-        try:
-            missing = _run(journal, settings, options)
-        except KeyboardInterrupt:
-            click.echo(f"Interrupted; `{again}` goes on from there.", err=True)
-            click.get_current_context().exit(ExitCode.INTERRUPTED)
-        except FashionError:
-            if journal.request_count:
-                click.echo(f"`{again}` goes on from there.", err=True)
-            raise
-        finally:
-            if not (journal.request_count or options["resume"]):
-                journal.discard()
+        missing = _run_or_say_how_to_go_on(journal, settings, options)
     if missing:
         raise ResponseTimeout(
             f"{missing} of {journal.request_count} requests have no response, asked for up to"
             f" {settings.client.max_publications} times each; is a worker running (`fashion worker`)?"
-            f" `{again} --wait` asks again."
+            f" `{_again(journal, options)} --wait` asks again."
         )
     failed = options["wait"] and journal.failed_count
     click.get_current_context().exit(ExitCode.PREDICTIONS_FAILED if failed else ExitCode.OK)
@@ -146,6 +138,26 @@ def _refuse_another(plan: Plan, journal: Journal) -> None:
             f"The run in {journal.path} was begun with other {', '.join(odd)}; leave the arguments out to go on with"
             " it, or leave out --resume to begin another."
         )
+
+
+def _run_or_say_how_to_go_on(journal: Journal, settings: Settings, options: dict[str, Any]) -> int:
+    try:
+        return _run(journal, settings, options)
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted; `{_again(journal, options)}` goes on from there.", err=True)
+        click.get_current_context().exit(ExitCode.INTERRUPTED)
+    except FashionError:
+        if journal.request_count:
+            click.echo(f"`{_again(journal, options)}` goes on from there.", err=True)
+        raise
+    finally:
+        if not (journal.request_count or options["resume"]):
+            journal.discard()
+
+
+def _again(journal: Journal, options: dict[str, Any]) -> str:
+    """The command that goes on with a run."""
+    return "fashion request --resume" + (f" --journal {journal.path}" if options["journal_path"] else "")
 
 
 def _run(journal: Journal, settings: Settings, options: dict[str, Any]) -> int:
@@ -208,18 +220,17 @@ def _report(journal: Journal, answers: Answers, options: dict[str, Any], *, miss
     done = "Requested" if options["resume"] else "Published"
     click.echo(f"{done} {journal.request_count} requests with {journal.image_count} images in {seconds:.1f} s.")
     if options["as_json"]:
-        figures = {
-            "requests": journal.request_count,
-            "images": journal.image_count,
-            "seconds": round(seconds, 3),
-            "published": journal.publications_made,
-            "answered": journal.answered_count,
-            "failed": journal.failed_count,
-            "missing": missing,
-            "resumed": options["resume"],
-            "journal": str(journal.path),
-        }
-        print_json(figures)
+        figures = (
+            journal.request_count,
+            journal.image_count,
+            round(seconds, 3),
+            journal.publications_made,
+            journal.answered_count,
+            journal.failed_count,
+            missing,
+        )
+        named = dict(zip(FIGURES, figures, strict=True))
+        print_json(named | {"resumed": options["resume"], "journal": str(journal.path)})
 
 
 def paced(every: Iterable[T], rate: float | None) -> Iterator[T]:

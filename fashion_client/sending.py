@@ -8,11 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from fashion_client.client import Client
-from fashion_client.journal import Journal
+from fashion_client.journal import Journal, Row
 from fashion_client.submission import Prepared
 from handoff.contracts.batches import Batch
 from handoff.contracts.errors import DataSetUnavailable
-from handoff.contracts.messages import AnalysisRequest
 
 # Uploads under way at once: enough to hide a distant store's answer time, few enough for a laptop.
 UPLOADS = 4
@@ -38,13 +37,10 @@ class Sending:
         for position, batch in enumerate(every):
             count += 1
             row = self._journal.row(position) if position < self._known else None
+            if row is not None and not self._is_same(row, batch):
+                raise self._changed(position)
             if row is None or row.state == "begun":
                 yield position, batch
-                continue
-            # Encoding each would take as long as sending it: the last one tells whether images were added or removed.
-            is_last = position == self._known - 1
-            if row.request.image_count != len(batch) or (is_last and self._prepare(position, batch)[1] != row.request):
-                raise self._changed(position)
         if count < self._known:
             raise self._changed(count)
         self._journal.complete(count)
@@ -55,22 +51,28 @@ class Sending:
 
     def _send(self, numbered: tuple[int, Batch]) -> int:
         position, batch = numbered
-        prepared, request = self._prepare(position, batch)
-        if not self._journal.begin(position, request):
-            before = self._journal.row(position)
-            if before is None or before.request != request:
-                raise self._changed(position)
+        prepared = self._prepare(position, batch)
+        self._journal.begin(position, prepared.request)
         is_new = self._client.upload(prepared)
-        self._client.publish(request, republished=not is_new)
+        self._client.publish(prepared.request, republished=not is_new)
         self._journal.mark_published(position)
         return position
 
-    def _prepare(self, position: int, batch: Batch) -> tuple[Prepared, AnalysisRequest]:
+    def _prepare(self, position: int, batch: Batch) -> Prepared:
         run = self._journal.run
-        prepared = self._client.prepare(
+        return self._client.prepare(
             batch, format=run.plan.format, model=run.plan.model, request_id=run.request_id(position)
         )
-        return prepared, prepared.request
+
+    def _is_same(self, row: Row, batch: Batch) -> bool:
+        """Say whether a batch is the one that was written down.
+
+        Encoding each would take as long as sending it. Those that are to be sent have to be the same; of the others the
+        last tells whether images were added or removed before it.
+        """
+        if row.state == "begun" or row.position == self._known - 1:
+            return self._prepare(row.position, batch).request == row.request
+        return row.request.image_count == len(batch)
 
     def _changed(self, position: int) -> DataSetUnavailable:
         return DataSetUnavailable(

@@ -125,6 +125,9 @@ class Waiting:
             next_s = self._due[0].at - time.monotonic() if self._due else 0.0
             if self._listening is not None and next_s > 0:
                 wait((self._listening,), timeout=min(next_s, LOOK_PERIOD_S))
+        self._client.stop_receiving()
+        if self._listening is not None:
+            self._listening.result()  # what was written down last is shown now, or says why it is not
         return self._journal.unanswered_count
 
     def _take_all(self) -> None:
