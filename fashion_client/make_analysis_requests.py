@@ -144,7 +144,8 @@ def _run_or_say_how_to_go_on(journal: Journal, settings: Settings, options: dict
     try:
         return _run(journal, settings, options)
     except KeyboardInterrupt:
-        click.echo(f"Interrupted; `{_again(journal, options)}` goes on from there.", err=True)
+        go_on = f"`{_again(journal, options)}` goes on from there" if journal.request_count else "nothing was sent"
+        click.echo(f"Interrupted; {go_on}.", err=True)
         click.get_current_context().exit(ExitCode.INTERRUPTED)
     except FashionError:
         if journal.request_count:
