@@ -5,16 +5,16 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Literal, Self
 
 import msgspec
 from msgspec import Struct
 
+from fashion_client.journal_commits import Commits
 from fashion_client.journal_file import (
     claim,
     connect,
@@ -22,11 +22,10 @@ from fashion_client.journal_file import (
     make_file,
     read_run,
     release,
-    transaction,
     translated_errors,
 )
 from fashion_client.request_plan import Run
-from handoff.contracts.errors import FashionError, SettingsInvalid
+from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, encode_body
 
 State = Literal["begun", "published", "answered"]
@@ -54,7 +53,8 @@ class Row(Struct, frozen=True):
 class Journal:
     """The journal of one run, held by one process; thread-safe. `create` and `open` make one.
 
-    Every method that writes returns when the disk has it, and may raise SettingsInvalid where the file cannot be used.
+    What writes returns when the disk has it, but for `mark_published`. All raise SettingsInvalid where the file cannot
+    be used.
     """
 
     def __init__(self, path: Path, *, connection: sqlite3.Connection, claimed: IO[bytes], run: Run) -> None:
@@ -67,10 +67,9 @@ class Journal:
         self.publications_made = 0
         """By this process."""
         self._is_discarded = False
-        self._connection = connection
+        self._commits = Commits(connection, path)
         self._claimed = claimed
         self._lock = threading.Lock()
-        self._waiting: deque[_Write] = deque()
 
     @classmethod
     def create(cls, path: Path, run: Run) -> Self:
@@ -126,9 +125,9 @@ class Journal:
     @property
     def is_sent(self) -> bool:
         """Whether the run's every request is published."""
-        with self._lock, translated_errors(self.path):
-            (total,) = self._connection.execute("SELECT request_count FROM run").fetchone()
-            begun = self._connection.execute("SELECT 1 FROM request WHERE state <> 'answered' AND state = 'begun'")
+        with self._commits.reading() as connection:
+            (total,) = connection.execute("SELECT request_count FROM run").fetchone()
+            begun = connection.execute("SELECT 1 FROM request WHERE state <> 'answered' AND state = 'begun'")
             return total == self.request_count and begun.fetchone() is None
 
     @property
@@ -138,7 +137,7 @@ class Journal:
 
     def begin(self, position: int, request: AnalysisRequest) -> bool:
         """Write a request down before its upload; False when one is there for that position."""
-        is_new = self._write(
+        is_new = self._commits.write(
             "INSERT INTO request (position, request_id, request, image_count, state, publications)"
             " VALUES (?, ?, ?, ?, 'begun', 0) ON CONFLICT DO NOTHING",
             position,
@@ -154,19 +153,21 @@ class Journal:
         return is_new
 
     def mark_published(self, position: int) -> None:
-        """Note that the broker has confirmed a publication."""
-        self._write(
+        """Note that the broker has confirmed a publication; written with what is written next.
+
+        Where a crash takes the note along, the request is sent once more, which is harmless.
+        """
+        statement = (
             "UPDATE request SET state = CASE state WHEN 'begun' THEN 'published' ELSE state END,"
-            " publications = publications + 1, published_at = ? WHERE position = ?",
-            time.time(),
-            position,
+            " publications = publications + 1, published_at = ? WHERE position = ?"
         )
+        self._commits.note(statement, time.time(), position)
         with self._lock:
             self.publications_made += 1
 
     def answer(self, response: AnalysisResponse) -> bool:
         """Write a response down; False when the request was answered before, or is not of this run."""
-        is_first = self._write(
+        is_first = self._commits.write(
             "UPDATE request SET state = 'answered', status = ?, response = ?"
             " WHERE request_id = ? AND state <> 'answered'",
             response.status,
@@ -181,86 +182,51 @@ class Journal:
 
     def complete(self, request_count: int) -> None:
         """Note how many requests the run has, now that all images are read."""
-        self._write("UPDATE run SET request_count = ?", request_count)
+        self._commits.write("UPDATE run SET request_count = ?", request_count)
 
     def row(self, position: int) -> Row | None:
         """Look up one request."""
-        with self._lock, translated_errors(self.path):
-            found = _select(self._connection, "position = ?", position)
+        with self._commits.reading() as connection:
+            found = _select(connection, "position = ?", position)
         return found[0] if found else None
 
     def unanswered(self) -> Iterator[Row]:
         """Yield the requests without an answer, in their order."""
         position = -1
         while True:
-            with self._lock, translated_errors(self.path):
-                rows = _select(self._connection, "position > ? AND state <> 'answered'", position)
+            with self._commits.reading() as connection:
+                rows = _select(connection, "position > ? AND state <> 'answered'", position)
             if not rows:
                 return
             yield from rows
             position = rows[-1].position
+
+    def flush(self) -> None:
+        """Write what was only noted."""
+        self._commits.flush()
 
     def discard(self) -> None:
         """Let `close` remove the file: the run sent nothing."""
         self._is_discarded = True
 
     def close(self) -> None:
-        """Close the file, and let others have it."""
-        with self._lock:
-            self._connection.close()
-        if self._is_discarded:
-            self.path.unlink(missing_ok=True)
-        release(self.path, self._claimed)
+        """Write what was only noted, close the file, and let others have it."""
+        try:
+            self._commits.close()
+        finally:
+            if self._is_discarded:
+                self.path.unlink(missing_ok=True)
+            release(self.path, self._claimed)
 
     def _count(self) -> None:
-        counted = self._connection.execute(
-            "SELECT count(*), coalesce(sum(image_count), 0), coalesce(sum(state = 'answered'), 0),"
-            " coalesce(sum(status = 'failed'), 0), coalesce(max(position) + 1, 0), coalesce(sum(state <> 'begun'), 0)"
-            " FROM request"
-        )
-        (
-            self.request_count,
-            self.image_count,
-            self.answered_count,
-            self.failed_count,
-            self.next_position,
-            self.published_before,
-        ) = counted.fetchone()
-
-    def _write(self, statement: str, *values: object) -> bool:
-        """Commit a statement with all those that wait meanwhile: one flush for all; whether it changed anything."""
-        write = _Write(statement, values)
-        self._waiting.append(write)
-        with self._lock:
-            if not write.is_done:
-                self._write_group([self._waiting.popleft() for _ in range(len(self._waiting))])
-        if write.fault is not None:
-            raise write.fault
-        return write.row_count > 0
-
-    def _write_group(self, group: Sequence[_Write]) -> None:
-        fault: FashionError | None = SettingsInvalid(f"The journal {self.path} was not written: interrupted.")
-        try:
-            with translated_errors(self.path), transaction(self._connection):
-                for write in group:
-                    write.row_count = self._connection.execute(write.statement, write.values).rowcount
-            fault = None
-        except FashionError as error:
-            fault = error
-        finally:
-            for write in group:
-                write.is_done, write.fault = True, fault
-
-
-class _Write:
-    """One statement on its way to the disk."""
-
-    def __init__(self, statement: str, values: tuple[object, ...]) -> None:
-        self.statement = statement
-        self.values: tuple[Any, ...] = values
-        self.is_done = False
-        self.row_count = 0
-        self.fault: FashionError | None = None
+        with self._commits.reading() as connection:
+            counted = connection.execute(
+                "SELECT count(*), coalesce(sum(image_count), 0), coalesce(sum(state = 'answered'), 0),"
+                " coalesce(sum(status = 'failed'), 0), coalesce(max(position) + 1, 0), coalesce(sum(state <> 'begun'), 0)"
+                " FROM request"
+            ).fetchone()
+        self.request_count, self.image_count, self.answered_count, self.failed_count = counted[:4]
+        self.next_position, self.published_before = counted[4:]
 
 
 def read_journal(path: Path) -> Iterator[Row]:

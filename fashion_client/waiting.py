@@ -120,6 +120,7 @@ class Waiting:
 
         Raises: what ended the listening; StoreUnavailable; BrokerUnavailable
         """
+        self._journal.flush()
         while self._due and self._journal.unanswered_count:
             self.look_after(most=UPLOADS * UPLOADS)
             next_s = self._due[0].at - time.monotonic() if self._due else 0.0

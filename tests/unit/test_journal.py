@@ -49,13 +49,14 @@ def states(path: Path) -> list[tuple[int, str, int]]:
 
 
 def test_a_request_goes_through_its_states(tmp_path: Path) -> None:
-    """Begun, published, answered; each step is there for another reader as soon as its call returns."""
+    """Begun, published, answered, each there for another reader; a publication is noted with the next commit."""
     path = tmp_path / "r.journal"
     with Journal.create(path, RUN) as journal:
         assert journal.begin(0, request_of(0))
         assert states(path) == [(0, "begun", 0)]
         journal.mark_published(0)
         journal.mark_published(0)
+        journal.flush()
         assert states(path) == [(0, "published", 2)]
         assert journal.answer(response_to(0, failed=True))
         (row,) = read_journal(path)
@@ -80,6 +81,7 @@ def test_an_answer_is_taken_once(tmp_path: Path) -> None:
         assert not journal.answer(response_to(7))
         assert not journal.begin(0, request_of(0))
         journal.mark_published(0)
+        journal.flush()
         assert states(path) == [(0, "answered", 1)]
         assert (journal.answered_count, journal.failed_count) == (1, 0)
 
