@@ -222,8 +222,8 @@ class Journal:
         with self._commits.reading() as connection:
             counted = connection.execute(
                 "SELECT count(*), coalesce(sum(image_count), 0), coalesce(sum(state = 'answered'), 0),"
-                " coalesce(sum(status = 'failed'), 0), coalesce(max(position) + 1, 0), coalesce(sum(state <> 'begun'), 0)"
-                " FROM request"
+                " coalesce(sum(status = 'failed'), 0), coalesce(max(position) + 1, 0),"
+                " coalesce(sum(state <> 'begun'), 0) FROM request"
             ).fetchone()
         self.request_count, self.image_count, self.answered_count, self.failed_count = counted[:4]
         self.next_position, self.published_before = counted[4:]
