@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fashion_client.receiving import Receiver, once_each
-from fashion_client.submission import Submission
+from fashion_client.submission import Prepared, Submission
 from handoff.brokers.urls import open_broker
 from handoff.contracts.batches import Batch, encode_batch
 from handoff.contracts.envelope import new_traceparent, request_message
-from handoff.contracts.errors import InvalidBatch, SettingsInvalid
+from handoff.contracts.errors import InvalidBatch, PayloadTooLarge, RequestConflict, SettingsInvalid
 from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, PayloadFormat, RequestId
 from handoff.contracts.objects import batch_uri
 from handoff.contracts.protocols import Broker, Limits, Store
@@ -33,14 +33,15 @@ RESPONSE_LIMITS = Limits(max_in_flight=256, max_images=1_000_000_000)
 IMAGES_DIMENSIONS = (3, 4)
 
 Images = npt.NDArray[np.uint8]
-Receive = Literal["own", "shared", "nothing"]
+Receive = Literal["own", "stream", "shared", "nothing"]
 
 
 class Client:
     """A connection to the service; thread-safe.
 
     With `receive="own"` it has a response subscription of its own, which nobody else reads and which goes away with
-    it; `"shared"` competes with the other receive consoles instead, and `"nothing"` only sends.
+    it; `"stream"` has one too, read through `responses`, for whoever keeps no future for each of a million requests.
+    `"shared"` competes with the other receive consoles instead, and `"nothing"` only sends.
 
         with Client.open("embedded:var/queue.db", "file:var/store") as client:
             result = client.submit(images).result(timeout_s=30)
@@ -59,8 +60,9 @@ class Client:
         if receive == "own":
             self._receiver = Receiver(broker.subscribe(topology.responses_for(client_id), RESPONSE_LIMITS))
             self._receiver.start()
-        elif receive == "shared":
-            self._subscription = broker.subscribe(topology.responses, RESPONSE_LIMITS)
+        elif receive != "nothing":
+            spec = topology.responses if receive == "shared" else topology.responses_for(client_id)
+            self._subscription = broker.subscribe(spec, RESPONSE_LIMITS)
 
     @classmethod
     def open(
@@ -122,14 +124,70 @@ class Client:
         alone: the predictions' image ids are then the positions in the batch.
 
         Shapes: images uint8 (N, H, W) or (N, H, W, C)
-        Raises: InvalidBatch: not such images; SettingsInvalid; StoreUnavailable; BrokerUnavailable
+        Raises: InvalidBatch: not such images; RequestConflict: the id was used for another batch; SettingsInvalid;
+            StoreUnavailable; BrokerUnavailable
         """
         batch = images if isinstance(images, Batch) else _batch_of(images, image_ids=image_ids, labels=labels)
+        prepared = self.prepare(batch, format=format, model=model, deadline=deadline, request_id=request_id)
+        is_new = self.upload(prepared)
+        return self.publish(prepared.request, republished=not is_new)
+
+    def prepare(
+        self,
+        batch: Batch,
+        *,
+        format: PayloadFormat = "csv",
+        model: str | None = None,
+        deadline: datetime | None = None,
+        request_id: str | None = None,
+    ) -> Prepared:
+        """Encode a batch and make the request for it; nothing leaves this process. The first step of `submit`.
+
+        Raises: SettingsInvalid: the id is none
+        """
         request_id = _checked(request_id or uuid.uuid4().hex)
-        request = self._upload(batch, request_id, format)
-        request = msgspec.structs.replace(request, model=model, deadline=deadline)
-        expected = self._receiver.expect(request_id) if self._receiver else Future[AnalysisResponse]()
-        self._publish(request)
+        data = encode_batch(batch, format=format)
+        request = AnalysisRequest(
+            request_id=request_id,
+            batch_uri=batch_uri(self._store.root, request_id, format),
+            format=format,
+            image_count=len(batch),
+            checksum=f"sha256:{hashlib.sha256(data).hexdigest()}",
+            model=model,
+            deadline=deadline,
+            # npy carries pixels alone; the CSV formats carry the labels in the object.
+            labels=batch.labels if format == "npy" else None,
+        )
+        return Prepared(request, data)
+
+    def upload(self, prepared: Prepared) -> bool:
+        """Store a prepared batch; False when it was there already. The second step of `submit`.
+
+        Raises: RequestConflict: another batch is there; StoreUnavailable
+        """
+        uri = prepared.request.batch_uri
+        if self._store.create(uri, prepared.data):
+            return True
+        try:
+            is_same = self._store.read(uri, max_bytes=len(prepared.data)) == prepared.data
+        except PayloadTooLarge:
+            is_same = False
+        if not is_same:
+            raise RequestConflict(
+                f"The request id {prepared.request.request_id} was used for another batch; give this one an id of its"
+                " own."
+            )
+        return False
+
+    def publish(self, request: AnalysisRequest, *, republished: bool = False) -> Submission:
+        """Publish the request for a batch that lies in the store; `republished` where it may have been before.
+
+        The last step of `submit`; returns when the broker has it.
+
+        Raises: BrokerUnavailable; SettingsInvalid
+        """
+        expected = self._receiver.expect(request.request_id) if self._receiver else Future[AnalysisResponse]()
+        self._publish(request, republished=republished)
         return Submission(request, response=expected, store=self._store)
 
     def submit_again(self, submission: Submission) -> None:
@@ -147,14 +205,16 @@ class Client:
         return read_response(self._store, request_id)
 
     def responses(self) -> Iterator[AnalysisResponse]:
-        """Yield responses from the shared subscription, each request once, until `stop_receiving`.
+        """Yield responses from the shared or the streamed subscription, each request once, until `stop_receiving`.
 
         A response is acked when the next one is asked for, so one whose handling failed comes again.
 
-        Raises: SettingsInvalid: this client does not receive from it; BrokerUnavailable
+        Raises: SettingsInvalid: this client has neither, or it has gone; BrokerUnavailable
         """
         if self._subscription is None:
-            raise SettingsInvalid('Open the client with receive="shared" to read everybody\'s responses.')
+            raise SettingsInvalid(
+                'Open the client with receive="shared" to read everybody\'s responses, or "stream" to read its own.'
+            )
         return once_each(self._subscription)
 
     def stop_receiving(self) -> None:
@@ -173,20 +233,6 @@ class Client:
             now=datetime.now(UTC),
         )
         self._broker.publish(self._topology.requests_topic, message).result()
-
-    def _upload(self, batch: Batch, request_id: str, format: PayloadFormat) -> AnalysisRequest:
-        data = encode_batch(batch, format=format)
-        uri = batch_uri(self._store.root, request_id, format)
-        self._store.create(uri, data)
-        return AnalysisRequest(
-            request_id=request_id,
-            batch_uri=uri,
-            format=format,
-            image_count=len(batch),
-            checksum=f"sha256:{hashlib.sha256(data).hexdigest()}",
-            # npy carries pixels alone; the CSV formats carry the labels in the object.
-            labels=batch.labels if format == "npy" else None,
-        )
 
 
 def _checked(request_id: str) -> str:

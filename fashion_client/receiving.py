@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 from handoff.contracts.envelope import parse_response
-from handoff.contracts.errors import BrokerUnavailable, MalformedMessage
+from handoff.contracts.errors import FashionError, MalformedMessage
 from handoff.contracts.messages import AnalysisResponse
 from handoff.contracts.protocols import Delivery, Subscription
 
@@ -60,7 +60,7 @@ class Receiver:
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription
         self._waiting: dict[str, Future[AnalysisResponse]] = {}
-        self._failure: BrokerUnavailable | None = None
+        self._failure: FashionError | None = None
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="responses", daemon=True)
 
@@ -88,7 +88,7 @@ class Receiver:
                 if response is not None:
                     self._hand_over(response)
                 delivery.ack()
-        except BrokerUnavailable as error:
+        except FashionError as error:  # an outage, or a subscription that has gone: nothing will come any more
             with self._lock:
                 self._failure = error
                 waiting, self._waiting = self._waiting, {}
