@@ -26,11 +26,15 @@ from handoff.contracts.protocols import Broker, Limits, Store
 from handoff.contracts.topology import Topology
 from handoff.stores.responses import read_response
 from handoff.stores.urls import open_store
+from handoff.telemetry.tracing import NO_TRACER, Span, Tracer, messaging_attributes, open_tracer
 
 # Responses are small and handled at once; more of them in flight than this would only sit in memory.
 RESPONSE_LIMITS = Limits(max_in_flight=256, max_images=1_000_000_000)
 
 IMAGES_DIMENSIONS = (3, 4)
+
+SERVICE_NAME = "fashion-client"
+"""What its spans are filed under."""
 
 Images = npt.NDArray[np.uint8]
 Receive = Literal["own", "shared", "nothing"]
@@ -47,17 +51,26 @@ class Client:
     """
 
     def __init__(
-        self, broker: Broker, *, store: Store, topology: Topology, client_id: str, receive: Receive = "own"
+        self,
+        broker: Broker,
+        *,
+        store: Store,
+        topology: Topology,
+        client_id: str,
+        receive: Receive = "own",
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Subscribe, so that no response published from now on is missed; `open` also connects."""
         self.client_id = client_id
+        self._tracer = tracer
         self._broker = broker
         self._store = store
         self._topology = topology
         self._receiver: Receiver | None = None
         self._subscription = None
         if receive == "own":
-            self._receiver = Receiver(broker.subscribe(topology.responses_for(client_id), RESPONSE_LIMITS))
+            own = broker.subscribe(topology.responses_for(client_id), RESPONSE_LIMITS)
+            self._receiver = Receiver(own, tracer=tracer, topic=topology.responses_topic)
             self._receiver.start()
         elif receive == "shared":
             self._subscription = broker.subscribe(topology.responses, RESPONSE_LIMITS)
@@ -71,22 +84,19 @@ class Client:
         topology: Topology | None = None,
         client_id: str | None = None,
         receive: Receive = "own",
+        telemetry_endpoint: str = "",
     ) -> Self:
-        """Connect to the broker and the store that the URLs name.
+        """Connect to the broker and the store that the URLs name; an OTLP endpoint gets a trace of each request.
 
         Raises: SettingsInvalid; MissingPackage; BrokerUnavailable
         """
         topology = topology or Topology()
+        client_id = client_id or f"client-{uuid.uuid4().hex}"
         store = open_store(store_url)
         broker = open_broker(broker_url, topology)
         try:
-            return cls(
-                broker,
-                store=store,
-                topology=topology,
-                client_id=client_id or f"client-{uuid.uuid4().hex}",
-                receive=receive,
-            )
+            tracer = open_tracer(telemetry_endpoint, service=SERVICE_NAME, instance=client_id, broker_url=broker_url)
+            return cls(broker, store=store, topology=topology, client_id=client_id, receive=receive, tracer=tracer)
         except BaseException:
             broker.close()
             raise
@@ -103,6 +113,7 @@ class Client:
         """Flush what was published and leave; submissions without a response stay without."""
         self.stop_receiving()
         self._broker.close()
+        self._tracer.close()
 
     def submit(
         self,
@@ -126,10 +137,11 @@ class Client:
         """
         batch = images if isinstance(images, Batch) else _batch_of(images, image_ids=image_ids, labels=labels)
         request_id = _checked(request_id or uuid.uuid4().hex)
-        request = self._upload(batch, request_id, format)
-        request = msgspec.structs.replace(request, model=model, deadline=deadline)
-        expected = self._receiver.expect(request_id) if self._receiver else Future[AnalysisResponse]()
-        self._publish(request)
+        with self._sending(request_id) as span:
+            request = self._upload(batch, request_id, format)
+            request = msgspec.structs.replace(request, model=model, deadline=deadline)
+            expected = self._receiver.expect(request_id) if self._receiver else Future[AnalysisResponse]()
+            self._publish(request, traceparent=span.traceparent)
         return Submission(request, response=expected, store=self._store)
 
     def submit_again(self, submission: Submission) -> None:
@@ -137,7 +149,8 @@ class Client:
 
         Raises: BrokerUnavailable
         """
-        self._publish(submission.request, republished=True)
+        with self._sending(submission.request_id) as span:
+            self._publish(submission.request, traceparent=span.traceparent, republished=True)
 
     def stored_response(self, request_id: str) -> AnalysisResponse | None:
         """Ask the store for a response whose message was lost; None while the request is not answered.
@@ -155,7 +168,7 @@ class Client:
         """
         if self._subscription is None:
             raise SettingsInvalid('Open the client with receive="shared" to read everybody\'s responses.')
-        return once_each(self._subscription)
+        return once_each(self._subscription, tracer=self._tracer, topic=self._topology.responses_topic)
 
     def stop_receiving(self) -> None:
         """End `responses`; callable from any thread."""
@@ -164,20 +177,29 @@ class Client:
         if self._subscription is not None:
             self._subscription.close()
 
-    def _publish(self, request: AnalysisRequest, *, republished: bool = False) -> None:
+    def _sending(self, request_id: str) -> Span:
+        """The span of all that is done until a request is published; its message carries it to the worker."""
+        topic = self._topology.requests_topic
+        said = messaging_attributes("publish", topic=topic, request_id=request_id, client_id=self.client_id)
+        return self._tracer.span(f"publish {topic}", kind="producer", attributes=said)
+
+    def _publish(self, request: AnalysisRequest, *, traceparent: str | None, republished: bool = False) -> None:
         message = request_message(
             request,
             client_id=self.client_id,
-            traceparent=new_traceparent(),
+            traceparent=traceparent or new_traceparent(),
             republished=republished,
             now=datetime.now(UTC),
         )
-        self._broker.publish(self._topology.requests_topic, message).result()
+        with self._tracer.span("publish"):
+            self._broker.publish(self._topology.requests_topic, message).result()
 
     def _upload(self, batch: Batch, request_id: str, format: PayloadFormat) -> AnalysisRequest:
-        data = encode_batch(batch, format=format)
+        with self._tracer.span("encode"):
+            data = encode_batch(batch, format=format)
         uri = batch_uri(self._store.root, request_id, format)
-        self._store.create(uri, data)
+        with self._tracer.span("upload"):
+            self._store.create(uri, data)
         return AnalysisRequest(
             request_id=request_id,
             batch_uri=uri,

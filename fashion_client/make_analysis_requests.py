@@ -86,7 +86,13 @@ def _send(
     settings: Settings, every: Iterator[Batch], options: dict[str, Any], *, total: float | None
 ) -> tuple[int, int]:
     request_count = image_count = 0
-    client = Client.open(settings.broker, settings.store, topology=settings.topology, receive="nothing")
+    client = Client.open(
+        settings.broker,
+        settings.store,
+        topology=settings.topology,
+        receive="nothing",
+        telemetry_endpoint=settings.telemetry.endpoint,
+    )
     with client, Progress("requests", total=None if total is None else int(total), unit="requests") as progress:
 
         def submit(batch: Batch) -> Submission:

@@ -114,7 +114,7 @@ def parse_request(message: Message) -> ReceivedRequest:
     return ReceivedRequest(
         request=request,
         client_id=client_id_of(message),
-        traceparent=_traceparent(message),
+        traceparent=traceparent_of(message),
         requested_at=_time(message),
         republished=bool(message.attributes.get(REPUBLISHED_ATTRIBUTE)),
     )
@@ -132,6 +132,12 @@ def client_id_of(message: Message) -> str | None:
     """Say whose message this is; None where it does not say so in a usable way."""
     client_id = message.attributes.get(CLIENT_ID_ATTRIBUTE, "")
     return client_id if re.fullmatch(CLIENT_ID_PATTERN, client_id) else None
+
+
+def traceparent_of(message: Message) -> str | None:
+    """Say which trace a message belongs to; one that is not valid counts as absent, as Trace Context wants it."""
+    text = message.attributes.get(TRACE_ATTRIBUTE, "")
+    return text if re.fullmatch(TRACE_PATTERN, text) else None
 
 
 def fit_inline(response: AnalysisResponse) -> AnalysisResponse:
@@ -189,12 +195,6 @@ def _readable_request_id(message: Message) -> str | None:
         return msgspec.json.decode(message.body, type=_Identified).request_id
     except (ValueError, RecursionError):
         return None
-
-
-def _traceparent(message: Message) -> str | None:
-    # One that is not valid counts as absent: so Trace Context wants it.
-    text = message.attributes.get(TRACE_ATTRIBUTE, "")
-    return text if re.fullmatch(TRACE_PATTERN, text) else None
 
 
 def _time(message: Message) -> datetime | None:
