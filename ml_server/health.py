@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 
@@ -26,18 +26,19 @@ def health_recorded(settings: WorkerSettings) -> Iterator[Recorder]:
         raise MissingPackage(error.name or "?", needed_for="metrics (worker.health_port)") from error
     vitals = Vitals()
     metrics = Metrics(vitals)
+    pages = pages_of(vitals, lambda: Answer(HTTPStatus.OK, metrics.exposition(), CONTENT_TYPE))
+    with health_served(settings.health_host, settings.health_port, pages):
+        yield Recorders([vitals, metrics])
 
-    def exposition() -> Answer:
-        return Answer(HTTPStatus.OK, metrics.exposition(), CONTENT_TYPE)
 
-    pages: Pages = {
+def pages_of(vitals: Vitals, metrics: Callable[[], Answer]) -> Pages:
+    """What there is to ask; `/healthz` is the older name of liveness."""
+    return {
         "/livez": lambda: _live(vitals),
         "/readyz": lambda: _ready(vitals),
         "/healthz": lambda: _live(vitals),
-        "/metrics": exposition,
+        "/metrics": metrics,
     }
-    with health_served(settings.health_host, settings.health_port, pages):
-        yield Recorders([vitals, metrics])
 
 
 class Recorders:

@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 MOST_CONNECTIONS = 16
 # How long one may take to say what it wants, and to take the answer.
 CONNECTION_TIMEOUT_S = 5.0
+# How long the end of a worker may wait for the server's.
+END_WITHIN_S = 0.1
 
 
 class Answer(NamedTuple):
@@ -45,7 +47,7 @@ def health_served(host: str, port: int, pages: Pages) -> Iterator[int]:
         raise SettingsInvalid(
             f"Health cannot be asked at {host} port {port} ({why}); set another worker.health_port or health_host."
         ) from error
-    thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(END_WITHIN_S,), name="health", daemon=True)
     thread.start()
     try:
         yield server.server_port
@@ -59,6 +61,7 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 64
 
     def __init__(self, address: tuple[str, int], pages: Pages) -> None:
         self.pages = pages
