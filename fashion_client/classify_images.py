@@ -99,7 +99,14 @@ def _run(
     with ExitStack() as stack:
         deletion = stack.enter_context(closing(Deletion(store, run=before, order=job.order, keep=options["keep"])))
         output = stack.enter_context(BulkOutput(path, before, delete=deletion.begin))
-        client = stack.enter_context(Client.open(settings.broker, settings.store, topology=settings.topology))
+        client = stack.enter_context(
+            Client.open(
+                settings.broker,
+                settings.store,
+                topology=settings.topology,
+                telemetry_endpoint=settings.telemetry.endpoint,
+            )
+        )
         progress = stack.enter_context(
             Progress("classified", total=total, unit="images", done=before.images, is_estimate=is_estimate)
         )

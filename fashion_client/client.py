@@ -26,11 +26,15 @@ from handoff.contracts.protocols import Broker, Limits, Store
 from handoff.contracts.topology import Topology
 from handoff.stores.responses import read_response
 from handoff.stores.urls import open_store
+from handoff.telemetry.tracing import NO_TRACER, Span, Tracer, messaging_attributes, open_tracer
 
 # Responses are small and handled at once; more of them in flight than this would only sit in memory.
 RESPONSE_LIMITS = Limits(max_in_flight=256, max_images=1_000_000_000)
 
 IMAGES_DIMENSIONS = (3, 4)
+
+SERVICE_NAME = "fashion-client"
+"""What its spans are filed under."""
 
 Images = npt.NDArray[np.uint8]
 Receive = Literal["own", "stream", "shared", "nothing"]
@@ -48,17 +52,26 @@ class Client:
     """
 
     def __init__(
-        self, broker: Broker, *, store: Store, topology: Topology, client_id: str, receive: Receive = "own"
+        self,
+        broker: Broker,
+        *,
+        store: Store,
+        topology: Topology,
+        client_id: str,
+        receive: Receive = "own",
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Subscribe, so that no response published from now on is missed; `open` also connects."""
         self.client_id = client_id
+        self._tracer = tracer
         self._broker = broker
         self._store = store
         self._topology = topology
         self._receiver: Receiver | None = None
         self._subscription = None
         if receive == "own":
-            self._receiver = Receiver(broker.subscribe(topology.responses_for(client_id), RESPONSE_LIMITS))
+            own = broker.subscribe(topology.responses_for(client_id), RESPONSE_LIMITS)
+            self._receiver = Receiver(own, tracer=tracer, topic=topology.responses_topic)
             self._receiver.start()
         elif receive != "nothing":
             spec = topology.responses if receive == "shared" else topology.responses_for(client_id)
@@ -73,22 +86,19 @@ class Client:
         topology: Topology | None = None,
         client_id: str | None = None,
         receive: Receive = "own",
+        telemetry_endpoint: str = "",
     ) -> Self:
-        """Connect to the broker and the store that the URLs name.
+        """Connect to the broker and the store that the URLs name; an OTLP endpoint gets a trace of each request.
 
         Raises: SettingsInvalid; MissingPackage; BrokerUnavailable
         """
         topology = topology or Topology()
+        client_id = client_id or f"client-{uuid.uuid4().hex}"
         store = open_store(store_url)
         broker = open_broker(broker_url, topology)
         try:
-            return cls(
-                broker,
-                store=store,
-                topology=topology,
-                client_id=client_id or f"client-{uuid.uuid4().hex}",
-                receive=receive,
-            )
+            tracer = open_tracer(telemetry_endpoint, service=SERVICE_NAME, instance=client_id, broker_url=broker_url)
+            return cls(broker, store=store, topology=topology, client_id=client_id, receive=receive, tracer=tracer)
         except BaseException:
             broker.close()
             raise
@@ -105,6 +115,7 @@ class Client:
         """Flush what was published and leave; submissions without a response stay without."""
         self.stop_receiving()
         self._broker.close()
+        self._tracer.close()
 
     def submit(
         self,
@@ -128,9 +139,17 @@ class Client:
             StoreUnavailable; BrokerUnavailable
         """
         batch = images if isinstance(images, Batch) else _batch_of(images, image_ids=image_ids, labels=labels)
-        prepared = self.prepare(batch, format=format, model=model, deadline=deadline, request_id=request_id)
-        is_new = self.upload(prepared)
-        return self.publish(prepared.request, republished=not is_new)
+        request_id = _checked(request_id or uuid.uuid4().hex)
+        with self.sending(request_id) as span:
+            prepared = self.prepare(batch, format=format, model=model, deadline=deadline, request_id=request_id)
+            is_new = self.upload(prepared)
+            return self.publish(prepared.request, republished=not is_new, span=span)
+
+    def sending(self, request_id: str) -> Span:
+        """The span, as a `with` block, of all that is done until a request is published; its message carries it on."""
+        topic = self._topology.requests_topic
+        said = messaging_attributes("publish", topic=topic, request_id=request_id, client_id=self.client_id)
+        return self._tracer.span(f"publish {topic}", kind="producer", attributes=said)
 
     def prepare(
         self,
@@ -146,7 +165,8 @@ class Client:
         Raises: SettingsInvalid: the id is none
         """
         request_id = _checked(request_id or uuid.uuid4().hex)
-        data = encode_batch(batch, format=format)
+        with self._tracer.span("encode"):
+            data = encode_batch(batch, format=format)
         request = AnalysisRequest(
             request_id=request_id,
             batch_uri=batch_uri(self._store.root, request_id, format),
@@ -166,8 +186,9 @@ class Client:
         Raises: RequestConflict: another batch is there; StoreUnavailable
         """
         uri = prepared.request.batch_uri
-        if self._store.create(uri, prepared.data):
-            return True
+        with self._tracer.span("upload"):
+            if self._store.create(uri, prepared.data):
+                return True
         try:
             is_same = self._store.read(uri, max_bytes=len(prepared.data)) == prepared.data
         except PayloadTooLarge:
@@ -179,15 +200,18 @@ class Client:
             )
         return False
 
-    def publish(self, request: AnalysisRequest, *, republished: bool = False) -> Submission:
+    def publish(self, request: AnalysisRequest, *, republished: bool = False, span: Span | None = None) -> Submission:
         """Publish the request for a batch that lies in the store; `republished` where it may have been before.
 
-        The last step of `submit`; returns when the broker has it.
+        The last step of `submit`; returns when the broker has it. Outside of a `span` of `sending` it has its own.
 
         Raises: BrokerUnavailable; SettingsInvalid
         """
+        if span is None:
+            with self.sending(request.request_id) as its_own:
+                return self.publish(request, republished=republished, span=its_own)
         expected = self._receiver.expect(request.request_id) if self._receiver else Future[AnalysisResponse]()
-        self._publish(request, republished=republished)
+        self._publish(request, traceparent=span.traceparent, republished=republished)
         return Submission(request, response=expected, store=self._store)
 
     def submit_again(self, submission: Submission) -> None:
@@ -195,7 +219,8 @@ class Client:
 
         Raises: BrokerUnavailable
         """
-        self._publish(submission.request, republished=True)
+        with self.sending(submission.request_id) as span:
+            self._publish(submission.request, traceparent=span.traceparent, republished=True)
 
     def stored_response(self, request_id: str) -> AnalysisResponse | None:
         """Ask the store for a response whose message was lost; None while the request is not answered.
@@ -215,7 +240,7 @@ class Client:
             raise SettingsInvalid(
                 'Open the client with receive="shared" to read everybody\'s responses, or "stream" to read its own.'
             )
-        return once_each(self._subscription)
+        return once_each(self._subscription, tracer=self._tracer, topic=self._topology.responses_topic)
 
     def stop_receiving(self) -> None:
         """End `responses`; callable from any thread."""
@@ -224,15 +249,16 @@ class Client:
         if self._subscription is not None:
             self._subscription.close()
 
-    def _publish(self, request: AnalysisRequest, *, republished: bool = False) -> None:
+    def _publish(self, request: AnalysisRequest, *, traceparent: str | None, republished: bool = False) -> None:
         message = request_message(
             request,
             client_id=self.client_id,
-            traceparent=new_traceparent(),
+            traceparent=traceparent or new_traceparent(),
             republished=republished,
             now=datetime.now(UTC),
         )
-        self._broker.publish(self._topology.requests_topic, message).result()
+        with self._tracer.span("publish"):
+            self._broker.publish(self._topology.requests_topic, message).result()
 
 
 def _checked(request_id: str) -> str:

@@ -52,8 +52,9 @@ def command(folder: Path | None, *, as_json: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsInvalid(f"The folder {folder} cannot be made: {error.strerror}.") from error
-    deployment = {"broker": f"embedded://{folder}/queue.db", "store": f"file://{folder}/store"}
-    settings = load_settings(flags=deployment).settings
+    # Its workers' log is read for their readiness, and so is text.
+    flags = {"broker": f"embedded://{folder}/queue.db", "store": f"file://{folder}/store", "log_format": "text"}
+    settings = load_settings(flags=flags).settings
     click.echo(f"Starting {WORKER_COUNT} workers on an embedded broker (SQLite) and a folder as object store ...")
     with running_workers(folder, settings) as ready_s:
         click.echo(f"Both ready after {ready_s:.1f} s. Sending the sample in requests of {BATCH_SIZE} images ...")
@@ -104,7 +105,12 @@ def _wait_until_ready(supervisor: subprocess.Popen[bytes], log_path: Path) -> No
 def _classified(settings: Settings) -> Iterator[tuple[list[str], Result]]:
     """Yield each request's true labels and result, showing the progress."""
     with (
-        Client.open(settings.broker, settings.store, topology=settings.topology) as client,
+        Client.open(
+            settings.broker,
+            settings.store,
+            topology=settings.topology,
+            telemetry_endpoint=settings.telemetry.endpoint,
+        ) as client,
         Progress("classified", total=count_images(SAMPLE_IMAGES), unit="images") as progress,
     ):
         sent: list[tuple[list[str], Submission]] = [

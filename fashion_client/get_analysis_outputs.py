@@ -45,7 +45,13 @@ def command(**options: Any) -> None:  # noqa: ANN401 - click passes them so
     summary = Summary()
     with ExitStack() as stack:
         client = stack.enter_context(
-            Client.open(settings.broker, settings.store, topology=settings.topology, receive="shared")
+            Client.open(
+                settings.broker,
+                settings.store,
+                topology=settings.topology,
+                receive="shared",
+                telemetry_endpoint=settings.telemetry.endpoint,
+            )
         )
         write = stack.enter_context(predictions_file(options["predictions"], settings))
         watch = stack.enter_context(IdleWatch(options["idle_timeout"], client.stop_receiving))

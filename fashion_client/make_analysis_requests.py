@@ -204,6 +204,7 @@ def _client(journal: Journal, settings: Settings, *, receive: Receive) -> Client
         topology=settings.topology,
         client_id=journal.run.client_id,
         receive=receive,
+        telemetry_endpoint=settings.telemetry.endpoint,
     )
 
 

@@ -7,10 +7,11 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 
-from handoff.contracts.envelope import parse_response
+from handoff.contracts.envelope import client_id_of, parse_response, traceparent_of
 from handoff.contracts.errors import FashionError, MalformedMessage
 from handoff.contracts.messages import AnalysisResponse
-from handoff.contracts.protocols import Delivery, Subscription
+from handoff.contracts.protocols import Delivery, Message, Subscription
+from handoff.telemetry.tracing import NO_TRACER, Span, Tracer, messaging_attributes
 
 _log = logging.getLogger(__name__)
 
@@ -35,12 +36,13 @@ class Seen:
         return True
 
 
-def once_each(subscription: Subscription) -> Iterator[AnalysisResponse]:
+def once_each(subscription: Subscription, *, tracer: Tracer = NO_TRACER, topic: str = "") -> Iterator[AnalysisResponse]:
     """Yield each request's response once; a delivery is acked after its response was handled."""
     seen = Seen()
     for delivery in subscription:
         response = readable_response(delivery)
         if response is not None and seen.add(response.request_id):
+            _receiving(tracer, topic, delivery.message, response.request_id).end()
             yield response
         delivery.ack()
 
@@ -54,11 +56,19 @@ def readable_response(delivery: Delivery) -> AnalysisResponse | None:
         return None
 
 
+def _receiving(tracer: Tracer, topic: str, message: Message, request_id: str) -> Span:
+    """The span of a response's arrival, in the trace that the worker repeated from the request."""
+    said = messaging_attributes("receive", topic=topic, request_id=request_id, client_id=client_id_of(message))
+    return tracer.span(f"receive {topic}", kind="consumer", parent=traceparent_of(message), attributes=said)
+
+
 class Receiver:
     """Hands the responses of one client's own subscription to whoever waits for them."""
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Subscription, *, tracer: Tracer = NO_TRACER, topic: str = "") -> None:
         self._subscription = subscription
+        self._tracer = tracer
+        self._topic = topic
         self._waiting: dict[str, Future[AnalysisResponse]] = {}
         self._failure: FashionError | None = None
         self._lock = threading.Lock()
@@ -86,7 +96,7 @@ class Receiver:
             for delivery in self._subscription:
                 response = readable_response(delivery)
                 if response is not None:
-                    self._hand_over(response)
+                    self._hand_over(response, delivery.message)
                 delivery.ack()
         except FashionError as error:  # an outage, or a subscription that has gone: nothing will come any more
             with self._lock:
@@ -95,8 +105,10 @@ class Receiver:
             for future in waiting.values():
                 future.set_exception(error)
 
-    def _hand_over(self, response: AnalysisResponse) -> None:
+    def _hand_over(self, response: AnalysisResponse, message: Message) -> None:
         with self._lock:
             future = self._waiting.pop(response.request_id, None)
         if future is not None:
+            span = _receiving(self._tracer, self._topic, message, response.request_id)
             future.set_result(response)
+            span.end()

@@ -51,10 +51,11 @@ class Sending:
 
     def _send(self, numbered: tuple[int, Batch]) -> int:
         position, batch = numbered
-        prepared = self._prepare(position, batch)
-        self._journal.begin(position, prepared.request)
-        is_new = self._client.upload(prepared)
-        self._client.publish(prepared.request, republished=not is_new)
+        with self._client.sending(self._journal.run.request_id(position)) as span:
+            prepared = self._prepare(position, batch)
+            self._journal.begin(position, prepared.request)
+            is_new = self._client.upload(prepared)
+            self._client.publish(prepared.request, republished=not is_new, span=span)
         self._journal.mark_published(position)
         return position
 

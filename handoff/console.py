@@ -6,11 +6,12 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
 from handoff.contracts.errors import ExitCode, FashionError, MissingPackage
+from handoff.log_lines import JsonLines, TextLines
 from handoff.settings import ResolvedSettings, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,10 +69,8 @@ def print_json(figures: Mapping[str, object]) -> None:
     click.echo(json.dumps(figures, default=str))
 
 
-def log_to_stderr(*, verbose: bool) -> None:
-    """Write log lines as `time level message` to standard error."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
+def log_to_stderr(*, verbose: bool, format: Literal["text", "json"] = "text") -> None:
+    """Write log lines to standard error: `time level message`, or a JSON object each."""
+    lines = logging.StreamHandler()
+    lines.setFormatter(JsonLines() if format == "json" else TextLines())
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[lines])

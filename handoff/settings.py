@@ -20,8 +20,11 @@ from handoff.contracts.messages import PayloadFormat
 from handoff.contracts.topology import DAY_S, Topology
 
 PREFIX = "FASHION_"
+# The OpenTelemetry specification's own variable, "OTLP Exporter Configuration"; ours goes first.
+ENDPOINT_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 REPOSITORY = Path(__file__).resolve().parent.parent
 FILE_NAME = "config.yaml"
+LAST_PORT = 65_535
 
 T = TypeVar("T")
 
@@ -38,6 +41,8 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_images: int = 4096
     max_batch_bytes: int = 64 * 1024 * 1024
     max_batch_images: int = 20_000
+    health_port: int = 0
+    health_host: str = "127.0.0.1"
 
 
 class ScalingSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,16 +66,24 @@ class ClientSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     journals: str = "var/journals"
 
 
+class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where traces of requests are sent."""
+
+    endpoint: str = ""
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a program can be told."""
 
     broker: str = "embedded:var/queue.db"
     store: str = "file:var/store"
     store_retention_s: float = 7 * DAY_S
+    log_format: Literal["text", "json"] = "text"
     topology: Topology = Topology()
     worker: WorkerSettings = WorkerSettings()
     scaling: ScalingSettings = ScalingSettings()
     client: ClientSettings = ClientSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
 
 class ResolvedSettings(Struct, frozen=True):
@@ -112,6 +125,7 @@ def load_settings(
 def environment_of(settings: Settings) -> dict[str, str]:
     """The environment that makes a program started from here work with these settings, whatever its own say."""
     told = {_variable(name): str(value) for name, value in _flatten(msgspec.to_builtins(settings)).items()}
+    told[ENDPOINT_VARIABLE] = settings.telemetry.endpoint
     # An empty file: what stands in the program's own config.yaml was read here already, and may not be readable there.
     return {**os.environ, **told, f"{PREFIX}CONFIG": os.devnull}
 
@@ -138,11 +152,13 @@ def _file_layers(file: Path | None, environment: Mapping[str, str]) -> list[dict
 
 
 def _environment_layer(environment: Mapping[str, str]) -> dict[str, tuple[object, str]]:
-    names = _flatten(msgspec.to_builtins(Settings()))
+    variables = {name: _variable(name) for name in _flatten(msgspec.to_builtins(Settings()))}
+    if not environment.get(variables["telemetry.endpoint"]):
+        variables["telemetry.endpoint"] = ENDPOINT_VARIABLE
     return {
-        name: (environment[_variable(name)], f"environment {_variable(name)}")
-        for name in names
-        if environment.get(_variable(name))
+        name: (environment[variable], f"environment {variable}")
+        for name, variable in variables.items()
+        if environment.get(variable)
     }
 
 
@@ -188,6 +204,7 @@ def _check(settings: Settings) -> None:
         "worker.max_images": 1,
         "worker.max_batch_bytes": 1,
         "worker.max_batch_images": 1,
+        "worker.health_port": 0,
         "scaling.min_workers": 1,
         "scaling.max_workers": 0,
         "scaling.backlog_per_worker": 0,
@@ -208,6 +225,10 @@ def _check(settings: Settings) -> None:
         # Written so that NaN is refused too.
         if not bound <= figure < math.inf:
             raise SettingsInvalid(f"The setting {name} is {figure}; it must be at least {bound}.")
+    if settings.worker.health_port > LAST_PORT:
+        raise SettingsInvalid(
+            f"The setting worker.health_port is {settings.worker.health_port}; it must be at most {LAST_PORT}."
+        )
     if 0 < settings.scaling.max_workers < settings.scaling.min_workers:
         raise SettingsInvalid(
             f"The setting scaling.max_workers is {settings.scaling.max_workers}, which is below scaling.min_workers "

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 
 from classifiers.loading import load_classifiers
 from classifiers.protocol import Classifier
 from handoff.artifacts import Artifact, read_artifact
 from handoff.brokers.urls import open_broker
-from handoff.contracts.protocols import Broker, Limits, Store, Subscription
+from handoff.contracts.protocols import Limits, Store, Subscription
 from handoff.settings import Settings, WorkerSettings, model_path
 from handoff.stores.urls import open_store
+from handoff.telemetry.tracing import open_tracer
 from ml_server.intake import Intake
 from ml_server.micro_batches import MicroBatches
+from ml_server.recording import NO_RECORDER, Recorder, Serving
 from ml_server.results import Results
 from ml_server.scaler import Scaler, Workers
 from ml_server.scaling import ScalingPolicy, ScalingRules
 from ml_server.settlement import Settlement
 from ml_server.store_sweeper import store_swept
 from ml_server.worker import Worker
+
+SERVICE_NAME = "fashion-worker"
+"""What its spans are filed under."""
 
 
 def load_warm(settings: WorkerSettings, artifact: Artifact, *, worker_count: int = 1) -> list[Classifier]:
@@ -37,24 +44,30 @@ def load_warm(settings: WorkerSettings, artifact: Artifact, *, worker_count: int
 
 
 @contextmanager
-def opened_worker(settings: Settings, *, name: str, worker_count: int = 1) -> Iterator[tuple[Worker, Subscription]]:
+def opened_worker(
+    settings: Settings, *, name: str, worker_count: int = 1, recorder: Recorder = NO_RECORDER
+) -> Iterator[tuple[Worker, Subscription]]:
     """Yield a warm worker and the subscription whose closing drains it.
 
     Warm first, subscribed last: a worker takes nothing before it can serve it.
+    The thread that this is called in is the one that the worker must run in.
 
     Raises: ArtifactInvalid; MissingPackage; SettingsInvalid; BrokerUnavailable
     """
-    artifact = read_artifact(model_path(settings))
-    classifiers = load_warm(settings.worker, artifact, worker_count=worker_count)
-    store = open_store(settings.store)
-    broker = open_broker(settings.broker, settings.topology)
-    try:
-        limits = Limits(max_in_flight=settings.worker.max_in_flight, max_images=settings.worker.max_images)
-        subscription = broker.subscribe(settings.topology.requests, limits)
-        with store_swept(store, retention_s=settings.store_retention_s):
-            yield _wire(settings, name, artifact, classifiers, store, broker, subscription), subscription
-    finally:
-        broker.close()
+    traces = open_tracer(settings.telemetry.endpoint, service=SERVICE_NAME, instance=name, broker_url=settings.broker)
+    with closing(traces) as tracer:  # last of all: what it still has to send holds up no ack
+        artifact = read_artifact(model_path(settings))
+        classifiers = load_warm(settings.worker, artifact, worker_count=worker_count)
+        store = open_store(settings.store)
+        with closing(open_broker(settings.broker, settings.topology)) as broker:
+            limits = Limits(max_in_flight=settings.worker.max_in_flight, max_images=settings.worker.max_images)
+            subscription = broker.subscribe(settings.topology.requests, limits)
+            settlement = Settlement(broker, topology=settings.topology, worker=name, recorder=recorder, tracer=tracer)
+            with store_swept(store, retention_s=settings.store_retention_s):
+                worker = _wire(settings, name, artifact, classifiers, store, settlement, subscription, recorder)
+                threads = [threading.current_thread(), *worker.classifying]
+                recorder.serving(Serving(artifact, threads, partial(broker.backlog, settings.topology.requests)))
+                yield worker, subscription
 
 
 def scaling_rules(settings: Settings) -> ScalingRules:
@@ -93,8 +106,9 @@ def _wire(
     artifact: Artifact,
     classifiers: list[Classifier],
     store: Store,
-    broker: Broker,
+    settlement: Settlement,
     subscription: Subscription,
+    recorder: Recorder,
 ) -> Worker:
     wanted = settings.worker
     intake = Intake(
@@ -109,7 +123,8 @@ def _wire(
         micro_batches=MicroBatches(size=wanted.micro_batch_images, max_waiting=wanted.max_images),
         classifiers=classifiers,
         results=Results(store, artifact=artifact, worker=name),
-        settlement=Settlement(broker, topology=settings.topology, worker=name),
+        settlement=settlement,
         transfer_threads=wanted.transfer_threads,
         max_attempts=settings.topology.max_attempts,
+        recorder=recorder,
     )

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ import click
 
 from handoff.artifacts import read_artifact
 from handoff.console import Command, log_to_stderr, settings_from, settings_options
-from handoff.settings import Settings, environment_of, model_path
+from handoff.contracts.errors import SettingsInvalid
+from handoff.settings import LAST_PORT, Settings, WorkerSettings, environment_of, model_path
 from handoff.stores.responses import read_response
 from handoff.stores.urls import open_store
 from ml_server.assembly import opened_worker, scaler_of, scaling_rules
 from ml_server.draining import drain_with_supervisor, drained_by_signals
+from ml_server.recording import NO_RECORDER, Recorder
 from ml_server.scaler import running
 from ml_server.supervisor import Supervisor, worker_command
 
@@ -63,6 +65,11 @@ class WorkerCount(click.IntRange):
 @click.option("--min-workers", type=int, metavar="N", help="Fewest workers of auto [default: 1].")
 @click.option("--max-workers", type=int, metavar="N", help="Most workers of auto [default: one a core].")
 @click.option("--name", help="This worker's name in responses and logs [default: host and process id].")
+@click.option(
+    "--health-port", type=int, metavar="PORT", help="Answer /livez, /readyz and /metrics on this port [default: none]."
+)
+@click.option("--health-host", metavar="HOST", help="The address of that port [default: 127.0.0.1].")
+@click.option("--log-format", metavar="FORMAT", help="Log lines as text or as json.")
 @click.option("--check", is_flag=True, help="Wire everything, warm up, reach broker and store, then exit.")
 @click.option("--verbose/--quiet", default=True, help="Log a line for each delivery.")
 @click.option("--supervised", is_flag=True, hidden=True)
@@ -71,12 +78,12 @@ def command(worker_count: int, check: bool, **options: Any) -> None:  # noqa: AN
     """Classify what clients request, until Ctrl-C or SIGTERM.
 
     Start more workers, here with --workers or on other machines, to classify more. They share this machine's
-    cores: with --workers auto each gets cores / --max-workers inference threads, at least 1.
+    cores: with --workers auto each gets cores / --max-workers inference threads, at least 1. Of several, each answers
+    on a port of its own: worker-1 on --health-port, worker-2 on the next one, and so on.
     The first signal drains: what is held is finished and answered. A second one forces.
     """
     if worker_count != AUTO and (options["min_workers"], options["max_workers"]) != (None, None):
         raise click.UsageError("--min-workers and --max-workers go with --workers auto.")
-    log_to_stderr(verbose=options["verbose"])
     settings = settings_from(
         options["config"],
         options["broker"],
@@ -84,9 +91,13 @@ def command(worker_count: int, check: bool, **options: Any) -> None:  # noqa: AN
         worker__model=options["model"],
         worker__runtime=options["runtime"],
         worker__threads=options["threads"],
+        worker__health_port=options["health_port"],
+        worker__health_host=options["health_host"],
+        log_format=options["log_format"],
         scaling__min_workers=options["min_workers"],
         scaling__max_workers=options["max_workers"],
     ).settings
+    log_to_stderr(verbose=options["verbose"], format=settings.log_format)
     name = options["name"] or f"{socket.gethostname()}-{os.getpid()}"
     if check:
         _check(settings, name)
@@ -98,13 +109,31 @@ def command(worker_count: int, check: bool, **options: Any) -> None:  # noqa: AN
 
 def _serve(settings: Settings, name: str, *, peers: int, supervised: bool) -> None:
     started_at = time.perf_counter()
-    with opened_worker(settings, name=name, worker_count=peers) as (worker, subscription):
-        _log.info("worker=%s ready_s=%.2f broker=%s", name, time.perf_counter() - started_at, settings.broker)
+    with (
+        _recorded(settings.worker) as recorder,
+        opened_worker(settings, name=name, worker_count=peers, recorder=recorder) as (worker, subscription),
+    ):
+
+        def drain() -> None:
+            recorder.draining()
+            subscription.close()
+
+        said = {"worker": name, "ready_s": round(time.perf_counter() - started_at, 2), "broker": settings.broker}
+        _log.info("worker=%s ready_s=%.2f broker=%s", *said.values(), extra={"event": "ready", "fields": said})
         if supervised:
-            drain_with_supervisor(subscription.close)
-        with drained_by_signals(subscription.close):
+            drain_with_supervisor(drain)
+        with drained_by_signals(drain):
             worker.run()
-    _log.info("worker=%s drained", name)
+    _log.info("worker=%s drained", name, extra={"event": "drained", "fields": {"worker": name}})
+
+
+def _recorded(settings: WorkerSettings) -> AbstractContextManager[Recorder]:
+    """What hears of the worker's work; without a port nobody does, and nothing is imported for it."""
+    if not settings.health_port:
+        return nullcontext(NO_RECORDER)
+    from ml_server.health import health_recorded
+
+    return health_recorded(settings)
 
 
 def _supervise(settings: Settings, worker_count: int, *, verbose: bool) -> None:
@@ -113,8 +142,11 @@ def _supervise(settings: Settings, worker_count: int, *, verbose: bool) -> None:
     if worker_count == AUTO:
         rules = scaling_rules(settings)
         fewest, most = rules.min_workers, rules.max_workers
+    first_port = settings.worker.health_port
+    if first_port + most - 1 > LAST_PORT:
+        raise SettingsInvalid(f"{most} workers need the ports from worker.health_port, {first_port}, on; begin lower.")
     supervisor = Supervisor(
-        lambda name: worker_command(name, worker_count=most, verbose=verbose),
+        lambda name: worker_command(name, worker_count=most, verbose=verbose, first_port=first_port),
         worker_count=fewest,
         environment=environment_of(settings),
     )

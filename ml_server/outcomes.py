@@ -38,6 +38,7 @@ class Retry(NamedTuple):
     """Another attempt may succeed: nack."""
 
     delay_s: float
+    code: str
     reason: str
 
 
@@ -51,11 +52,16 @@ def outcome_of(error: Exception, *, attempt: int, max_attempts: int) -> Refuse |
             return Bury(error.code, str(error), error.request_id)
         case RequestRefused():
             return Refuse(error.code, str(error))
-    code = error.code if isinstance(error, FashionError) else "internal_error"
+    code = code_of(error)
     reason = str(error) if isinstance(error, FashionError) else f"{type(error).__name__}: {error}"
     if attempt >= max_attempts:
         return Bury(code, reason)
-    return Retry(retry_delay_s(attempt), reason)
+    return Retry(retry_delay_s(attempt), code, reason)
+
+
+def code_of(error: BaseException) -> str:
+    """The stable code of an error, whosever it is."""
+    return error.code if isinstance(error, FashionError) else "internal_error"
 
 
 def retry_delay_s(attempt: int) -> float:

@@ -138,8 +138,17 @@ def _name(number: int) -> str:
     return f"worker-{number}"
 
 
-def worker_command(name: str, *, worker_count: int, verbose: bool) -> list[str]:
-    """The argument list of one worker of at most `worker_count`; its settings come through the environment."""
+def _number(name: str) -> int:
+    return int(name.rpartition("-")[2])
+
+
+def worker_command(name: str, *, worker_count: int, verbose: bool, first_port: int = 0) -> list[str]:
+    """The argument list of one worker of at most `worker_count`; its settings come through the environment.
+
+    Each answers for its health on a port of its own: `first_port`, the next one, and so on; 0 stands for none.
+    """
     script = Path(__file__).with_name("image_classification_service.py")
     command = [sys.executable, str(script), "--supervised", "--name", name, "--peers", str(worker_count)]
+    if first_port:
+        command += ["--health-port", str(first_port + _number(name) - 1)]
     return [*command, "--verbose" if verbose else "--quiet"]

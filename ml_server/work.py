@@ -12,6 +12,7 @@ import numpy.typing as npt
 from classifiers.protocol import Images, Probabilities
 from handoff.contracts.envelope import ReceivedRequest
 from handoff.contracts.protocols import Delivery
+from handoff.telemetry.tracing import NO_SPAN, Span
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +29,12 @@ class Work:
     true_label_ids: npt.NDArray[np.int64] | None = None
     probabilities: Probabilities | None = None
     ended: bool = False
+    ended_at: float = 0.0
     timings_ms: dict[str, float] = field(default_factory=dict)
     pulled_at: float = field(default_factory=time.perf_counter)
+    span: Span = NO_SPAN
+    classifying_since: float | None = None
+    """When its classification last came on; None before and after it."""
     _lap_at: float = field(default_factory=time.perf_counter)
     _classified_count: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -45,6 +50,7 @@ class Work:
         with self._lock:
             if "wait" not in self.timings_ms:
                 self.lap("wait")
+                self.classifying_since = self._lap_at
 
     def add_probabilities(self, start: int, rows: Probabilities) -> bool:
         """Keep the probabilities of the images from `start` on; True when no image is left.
@@ -58,14 +64,16 @@ class Work:
             if self.probabilities is not rows:
                 self.probabilities[start : start + len(rows)] = rows
             self._classified_count += len(rows)
+            self.classifying_since = time.perf_counter()
             if self._classified_count < count:
                 return False
-            self.images = None
+            self.images = self.classifying_since = None
             self.lap("classify")
             return not self.ended
 
     def end(self) -> bool:
         """Mark the delivery as ended; False when it was."""
         with self._lock:
-            first, self.ended = not self.ended, True
+            self.ended_at = self.ended_at or time.perf_counter()
+            first, self.ended, self.classifying_since = not self.ended, True, None
             return first

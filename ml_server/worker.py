@@ -19,6 +19,7 @@ from handoff.contracts.protocols import Subscription
 from ml_server.intake import Intake
 from ml_server.micro_batches import MicroBatches, Slice, join
 from ml_server.outcomes import Outcome, Reply, outcome_of
+from ml_server.recording import NO_RECORDER, Recorder
 from ml_server.results import Results
 from ml_server.settlement import Settlement
 from ml_server.work import Work
@@ -38,8 +39,10 @@ class Worker:
         settlement: Settlement,
         transfer_threads: int,
         max_attempts: int,
+        recorder: Recorder = NO_RECORDER,
     ) -> None:
         self._subscription = subscription
+        self._recorder = recorder
         self._intake = intake
         self._micro_batches = micro_batches
         self._results = results
@@ -52,6 +55,11 @@ class Worker:
             for classifier in classifiers
         ]
 
+    @property
+    def classifying(self) -> Sequence[threading.Thread]:
+        """The threads that classify, from the moment it runs."""
+        return self._classifying
+
     def run(self) -> None:
         """Serve; returns once the subscription was closed and every delivery held is acked or given back.
 
@@ -61,10 +69,12 @@ class Worker:
             thread.start()
         try:
             for delivery in self._subscription:
-                self._settlement.hold()
+                work = Work(delivery)
+                self._settlement.hold(work)
                 self._micro_batches.expect()
-                self._takers.submit(self._take_in, Work(delivery))
+                self._takers.submit(self._take_in, work)
         finally:
+            self._recorder.draining()
             # The order of the images' way: what was pulled is taken in, then classified, then answered, then acked.
             self._takers.shutdown()
             self._micro_batches.close()
@@ -95,6 +105,7 @@ class Worker:
         probabilities = classifier.classify(images)
         if len(probabilities) != len(images):
             raise RuntimeError(f"{len(probabilities)} predictions for {len(images)} images")
+        self._recorder.classified(len(images))
         ends = np.cumsum([len(part.images) for part in slices])[:-1]
         for part, rows in zip(slices, np.split(probabilities, ends), strict=True):
             if part.work.add_probabilities(part.start, rows):

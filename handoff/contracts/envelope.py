@@ -114,7 +114,7 @@ def parse_request(message: Message) -> ReceivedRequest:
     return ReceivedRequest(
         request=request,
         client_id=client_id_of(message),
-        traceparent=_traceparent(message),
+        traceparent=traceparent_of(message),
         requested_at=time_of(message),
         republished=bool(message.attributes.get(REPUBLISHED_ATTRIBUTE)),
     )
@@ -140,6 +140,12 @@ def time_of(message: Message) -> datetime | None:
         return msgspec.convert(message.attributes.get("ce-time"), type=Timestamp)
     except msgspec.ValidationError:
         return None
+
+
+def traceparent_of(message: Message) -> str | None:
+    """Say which trace a message belongs to; one that is not valid counts as absent, as Trace Context wants it."""
+    text = message.attributes.get(TRACE_ATTRIBUTE, "")
+    return text if re.fullmatch(TRACE_PATTERN, text) else None
 
 
 def fit_inline(response: AnalysisResponse) -> AnalysisResponse:
@@ -197,9 +203,3 @@ def _readable_request_id(message: Message) -> str | None:
         return msgspec.json.decode(message.body, type=_Identified).request_id
     except (ValueError, RecursionError):
         return None
-
-
-def _traceparent(message: Message) -> str | None:
-    # One that is not valid counts as absent: so Trace Context wants it.
-    text = message.attributes.get(TRACE_ATTRIBUTE, "")
-    return text if re.fullmatch(TRACE_PATTERN, text) else None

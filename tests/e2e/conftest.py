@@ -16,7 +16,7 @@ from fashion_client.sources import SAMPLE_IMAGES, SAMPLE_LABELS
 from handoff.contracts.idx import decode_idx
 from handoff.contracts.protocols import Broker, Store
 from handoff.contracts.topology import Topology
-from handoff.settings import ScalingSettings, Settings, WorkerSettings, environment_of
+from handoff.settings import ScalingSettings, Settings, TelemetrySettings, WorkerSettings, environment_of
 from tests.e2e.programs import WORKER, Program, script
 
 DEPLOYMENTS = {"embedded+file": ("embedded", "file"), "pubsub+gcs": ("pubsub", "gcs")}
@@ -69,8 +69,14 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
             name: str,
             worker: WorkerSettings | None = None,
             scaling: ScalingSettings | None = None,
+            telemetry: TelemetrySettings | None = None,
         ) -> Program:
-            told = replace(settings, worker=worker or settings.worker, scaling=scaling or settings.scaling)
+            told = replace(
+                settings,
+                worker=worker or settings.worker,
+                scaling=scaling or settings.scaling,
+                telemetry=telemetry or settings.telemetry,
+            )
             program = Program(command, environment=environment_of(told), folder=tmp_path, name=name)
             stack.callback(program.clear_away)
             return program

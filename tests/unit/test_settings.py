@@ -108,6 +108,9 @@ def test_text_becomes_the_settings_type(tmp_path: Path) -> None:
         ("worker: {max_batch_bytes: 0}", "worker.max_batch_bytes is 0"),
         ("worker: {max_batch_images: 0}", "worker.max_batch_images is 0"),
         ("worker: {threads: -1}", "worker.threads is -1; it must be at least 0"),
+        ("worker: {health_port: -1}", "worker.health_port is -1; it must be at least 0"),
+        ("worker: {health_port: 65536}", "worker.health_port is 65536; it must be at most 65535"),
+        ("log_format: xml", "log_format .* unusable value 'xml': use one of text, json"),
         ("scaling: {min_workers: 0}", "scaling.min_workers is 0; it must be at least 1"),
         ("scaling: {max_workers: -1}", "scaling.max_workers is -1"),
         ("scaling: {min_workers: 3, max_workers: 2}", "scaling.max_workers is 2, which is below scaling.min_workers"),
@@ -133,6 +136,23 @@ def test_what_cannot_work_is_refused_in_a_sentence(tmp_path: Path, text: str, se
     with pytest.raises(SettingsInvalid, match=sentence) as refused:
         resolve(tmp_path, text)
     assert "\n" not in str(refused.value)
+
+
+def test_the_standard_variable_names_the_endpoint_too(tmp_path: Path) -> None:
+    """Over the file, under our own variable; it is handed on to the programs started from here."""
+    name, standard = "telemetry.endpoint", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318"}
+    text, own = 'telemetry: {endpoint: ""}', {"FASHION_TELEMETRY_ENDPOINT": "http://b:4318"}
+    resolved = resolve(tmp_path, text, environment=standard)
+    assert origin_of(resolved, name) == ("http://a:4318", "environment OTEL_EXPORTER_OTLP_ENDPOINT")
+    resolved = resolve(tmp_path, text, environment=standard | own)
+    assert origin_of(resolved, name) == ("http://b:4318", "environment FASHION_TELEMETRY_ENDPOINT")
+    assert load_settings(environment=environment_of(resolved.settings)).settings == resolved.settings
+
+
+def test_a_program_started_from_here_traces_only_where_this_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard variable may stand in the environment for others."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://other:4318")
+    assert load_settings(environment=environment_of(Settings())).settings.telemetry.endpoint == ""
 
 
 def test_objects_may_be_kept_for_ever_or_as_long_as_messages(tmp_path: Path) -> None:

@@ -280,3 +280,13 @@ def test_a_supervised_worker_is_told_how_to_log(*, verbose: bool, flag: str) -> 
     assert command[command.index("--peers") + 1] == "3"
     assert "--supervised" in command
     assert flag in command
+
+
+def test_each_supervised_worker_has_a_port_of_its_own() -> None:
+    """The first has the one that is set, the others those after it; without one, none has any."""
+    ports = {}
+    for name in ("worker-1", "worker-2", "worker-12"):
+        command = worker_command(name, worker_count=12, verbose=True, first_port=8080)
+        ports[name] = command[command.index("--health-port") + 1]
+    assert ports == {"worker-1": "8080", "worker-2": "8081", "worker-12": "8091"}
+    assert "--health-port" not in worker_command("worker-1", worker_count=1, verbose=True)
