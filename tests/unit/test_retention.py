@@ -332,7 +332,7 @@ def publish_request(folder: Path, *, age_s: float) -> None:
         pass
     with closing(open_connection(folder / "queue.db", flush=False)) as connection:
         published_at = time.time() - age_s
-        statements.publish(connection, TOPOLOGY.requests_topic, Message(body=b"x"), now=published_at)
+        statements.publish(connection, TOPOLOGY.requests_topic, Message(body=b"x"), now=published_at, date=published_at)
 
 
 def test_clean_removes_what_is_over_its_retention_and_says_so(folder: Path) -> None:

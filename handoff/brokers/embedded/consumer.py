@@ -16,6 +16,7 @@ from functools import partial
 
 from handoff.brokers.dead_letters import dead_letter
 from handoff.brokers.embedded import statements
+from handoff.brokers.embedded.clock import FileClock
 from handoff.brokers.embedded.database import transaction, translated_errors
 from handoff.brokers.embedded.writer import Writer
 from handoff.brokers.leases import LeaseKeeper
@@ -43,10 +44,11 @@ Settle = Callable[["EmbeddedDelivery", Callable[..., None]], None]
 class EmbeddedDelivery:
     """One handing-over of a message, leased until it is acked or nacked."""
 
-    def __init__(self, claim: statements.Claim, *, lease: str, settle: Settle) -> None:
+    def __init__(self, claim: statements.Claim, *, lease: str, clock: FileClock, settle: Settle) -> None:
         self.message = claim.message
         self.attempt = claim.attempt
         self.lease: Lease = (claim.message_id, lease)
+        self._clock = clock
         self._settle = settle
 
     def ack(self) -> None:
@@ -55,11 +57,11 @@ class EmbeddedDelivery:
 
     def nack(self, delay_s: float = 0.0) -> None:
         """Give the message back, due again in `delay_s` seconds."""
-        self._settle(self, partial(statements.nack, due_at=time.time() + delay_s, unseen=False))
+        self._settle(self, partial(statements.nack, due_at=self._clock.now() + delay_s, unseen=False))
 
     def return_unseen(self) -> None:
         """Give back a message that no consumer has seen; it does not count as an attempt."""
-        self._settle(self, partial(statements.nack, due_at=time.time(), unseen=True))
+        self._settle(self, partial(statements.nack, due_at=self._clock.now(), unseen=True))
 
 
 class EmbeddedSubscription:
@@ -71,16 +73,18 @@ class EmbeddedSubscription:
         *,
         connection: sqlite3.Connection,
         writer: Writer,
+        clock: FileClock,
         window: Window,
         subscription_id: int,
     ) -> None:
         self._spec = spec
         self._connection = connection
         self._writer = writer
+        self._clock = clock
         self._window = window
         self._id = subscription_id
         self._lease_names = (f"{uuid.uuid4().hex[:12]}-{number}" for number in itertools.count())
-        self._renewed_at = time.time()
+        self._renewed_at = self._clock.now()
         self._ready: deque[EmbeddedDelivery] = deque()
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -115,14 +119,14 @@ class EmbeddedSubscription:
     def finish(self) -> None:
         """Give back what is still held and close the connection; the broker calls it when it closes."""
         self.close()
-        give_back = partial(statements.nack, subscription=self._id, due_at=time.time(), unseen=False)
+        give_back = partial(statements.nack, subscription=self._id, due_at=self._clock.now(), unseen=False)
         for message_id, lease in self._leases.stop():
             self._submit(partial(give_back, message_id=message_id, lease=lease))
         with self._lock:
             self._connection.close()
 
     def _claim(self, most: int) -> int:
-        lease, now = next(self._lease_names), time.time()
+        lease, now = next(self._lease_names), self._clock.now()
         until = now + self._spec.ack_deadline_s
         with self._lock, translated_errors():
             if self._closed.is_set() or not self._is_due(now):
@@ -139,7 +143,7 @@ class EmbeddedSubscription:
                 )
                 claims = [claim for claim in claims if not self._bury(claim, lease=lease, now=now)]
             for claim in claims:
-                delivery = EmbeddedDelivery(claim, lease=lease, settle=self._settle)
+                delivery = EmbeddedDelivery(claim, lease=lease, clock=self._clock, settle=self._settle)
                 self._leases.hold(delivery.lease)
                 self._window.take(delivery.message)
                 self._ready.append(delivery)
@@ -155,7 +159,7 @@ class EmbeddedSubscription:
             reason=f"Delivered {self._spec.max_attempts} times and never acked; its workers died or gave it back.",
             attempts=claim.attempt - 1,
         )
-        statements.publish(self._connection, self._spec.dead_letter_topic, letter, now=now)
+        statements.publish(self._connection, self._spec.dead_letter_topic, letter, now=now, date=time.time())
         statements.ack(self._connection, self._id, claim.message_id, lease=lease)
         return True
 
@@ -174,19 +178,19 @@ class EmbeddedSubscription:
     def _wait_for_change(self, version: int) -> None:
         with self._lock, translated_errors():
             due_at = None if self._closed.is_set() else statements.next_due_at(self._connection, self._id)
-        due_at = min(due_at or math.inf, time.time() + RENEWAL_PERIOD_S)
+        due_at = min(due_at or math.inf, self._clock.now() + RENEWAL_PERIOD_S)
         periods = itertools.chain(
             FIRST_WATCH_PERIODS_S,
             itertools.repeat(WATCH_PERIOD_S, LOOKS_BEFORE_IDLE),
             itertools.repeat(IDLE_WATCH_PERIOD_S),
         )
         while not self._closed.wait(next(periods)):
-            if self._file_version() != version or due_at <= time.time():
+            if self._file_version() != version or due_at <= self._clock.now():
                 return
 
     def _renew(self) -> None:
-        if self._spec.temporary and self._renewed_at + RENEWAL_PERIOD_S <= time.time():
-            self._renewed_at = time.time()
+        if self._spec.temporary and self._renewed_at + RENEWAL_PERIOD_S <= self._clock.now():
+            self._renewed_at = self._clock.now()
             self._submit(partial(statements.keep_temporary, name=self._spec.name, now=self._renewed_at))
 
     def _settle(self, delivery: EmbeddedDelivery, write: Callable[..., None]) -> None:
@@ -196,7 +200,7 @@ class EmbeddedSubscription:
             self._window.give_back(delivery.message)
 
     def _extend(self, leases: Sequence[Lease]) -> None:
-        until = time.time() + self._spec.ack_deadline_s
+        until = self._clock.now() + self._spec.ack_deadline_s
         self._submit(partial(statements.extend, subscription=self._id, leases=leases, until=until))
 
     def _submit(self, write: Callable[[sqlite3.Connection], None]) -> Future[None]:
