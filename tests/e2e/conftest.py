@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -69,9 +69,11 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
             name: str,
             worker: WorkerSettings | None = None,
             scaling: ScalingSettings | None = None,
+            environment: Mapping[str, str] | None = None,
         ) -> Program:
             told = replace(settings, worker=worker or settings.worker, scaling=scaling or settings.scaling)
-            program = Program(command, environment=environment_of(told), folder=tmp_path, name=name)
+            surroundings = {**environment_of(told), **(environment or {})}
+            program = Program(command, environment=surroundings, folder=tmp_path, name=name)
             stack.callback(program.clear_away)
             return program
 
@@ -82,9 +84,12 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
 def start_worker(start: Start) -> Start:
     """Start workers."""
 
-    def begin(name: str, *, ready: bool = True, **settings: int) -> Program:
+    def begin(
+        name: str, *, ready: bool = True, environment: Mapping[str, str] | None = None, **settings: int
+    ) -> Program:
         # One thread each: a test's workers share few cores.
-        worker = start(script(WORKER, "--name", name), name=name, worker=WorkerSettings(**{"threads": 1, **settings}))
+        told = WorkerSettings(**{"threads": 1, **settings})
+        worker = start(script(WORKER, "--name", name), name=name, worker=told, environment=environment)
         if ready:
             worker.wait_for("ready_s=")
         return worker
