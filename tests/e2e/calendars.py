@@ -10,7 +10,7 @@ import pytest
 # Where Debian's packages faketime and libfaketime put it, for programs with several threads.
 _LIBRARIES = ("/usr/lib", "*/faketime/libfaketimeMT.so.1")
 
-# Python sleeps until a time of the monotonic clock; libfaketime 0.9.10 takes that for one of the calendar and refuses it
+# Python sleeps until a time of the monotonic clock, which libfaketime 0.9.10 takes for one of the calendar and refuses
 # after a jump (EINVAL): these programs sleep for a time instead.
 _SITE = """import select, time
 time.sleep = lambda seconds: select.select([], [], [], seconds) and None
