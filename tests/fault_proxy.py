@@ -37,7 +37,7 @@ Kind = Literal[
 
 # What ends with its hop, RFC 9110 section 7.6.1; lengths and the host are written anew.
 _OF_ONE_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "content-length", "host"})
-# Off and for no time: closing sends a reset, and drops what was not sent.
+# Closing sends a reset, and drops what was not sent.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _UPSTREAM_WITHIN_S = 60.0
 
@@ -71,7 +71,7 @@ class Rule:
         """Whether it breaks this request, which then counts."""
         if self._left == 0 or self._method not in {"", method} or not self._path.search(path):
             return False
-        if self._probability < 1 and chance() >= self._probability:
+        if chance() >= self._probability:
             return False
         self.hits += 1
         if self._left is not None:
@@ -205,7 +205,7 @@ class _Server(ThreadingHTTPServer):
         self.proxy = proxy
         super().__init__(("127.0.0.1", 0), _Passage)
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, *_: object) -> None:
         """A connection that broke is what this is for."""
 
 
@@ -240,7 +240,8 @@ class _Passage(BaseHTTPRequestHandler):
     def _pass(self) -> None:
         rule = self.proxy.met_by(self.command, self.path)
         if rule and rule.kind == "reset":
-            self._end(reset=True)
+            self._end()
+            _reset(self.connection)
             return
         body = self._body()
         match rule.kind if rule else None:
@@ -288,10 +289,8 @@ class _Passage(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(answer.body if only is None else only)
 
-    def _end(self, *, reset: bool = False) -> None:
+    def _end(self) -> None:
         self.close_connection = True
-        if reset:
-            _reset(self.connection)
 
 
 def _reset(connection: socket.socket) -> None:
