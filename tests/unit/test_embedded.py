@@ -20,6 +20,7 @@ from handoff.brokers.embedded.writer import Writer
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
 from handoff.contracts.protocols import Limits, Message
 from handoff.contracts.topology import Topology
+from tests.conformance.consumer import Consumer, bodies
 
 TOPOLOGY = Topology(max_attempts=2, retention_s=100.0)
 REQUESTS = TOPOLOGY.requests
@@ -407,3 +408,67 @@ def test_the_backlog_knows_the_oldest(connection: sqlite3.Connection) -> None:
     assert statements.backlog(connection, identity, now=50, date=50) == statements.Backlog(
         count=2, oldest_unacked_age_s=40
     )
+
+
+def test_a_statement_that_ends_its_transaction_is_reported_as_itself(
+    path: Path, connection: sqlite3.Connection
+) -> None:
+    """A full disk does that; the error is the disk's, not the vain attempt to undo, and the connection goes on."""
+    with pytest.raises(BrokerUnavailable, match="no such table: disk"), translated_errors(), transaction(connection):
+        connection.execute("ROLLBACK")
+        connection.execute("SELECT * FROM disk")
+    writer = Writer(connection, clock=make_schema(path))
+
+    def fill_up(writing: sqlite3.Connection) -> None:
+        writing.execute("ROLLBACK")
+        writing.execute("SELECT * FROM disk")
+
+    futures = [writer.submit(lambda _: None), writer.submit(fill_up)]
+    writer.start()
+    for future in futures:
+        assert "no such table: disk" in str(future.exception(30))
+    assert writer.submit(partial(statements.declare_topic, name="later")).result(30) is True
+    writer.close()
+
+
+def test_a_commit_that_the_disk_refuses_leaves_no_transaction(connection: sqlite3.Connection) -> None:
+    """Or the next one could not begin, and everybody else would wait for it."""
+    connection.execute("PRAGMA foreign_keys = ON")
+    with pytest.raises(sqlite3.IntegrityError), transaction(connection):
+        break_at_commit(connection)
+    assert not connection.in_transaction
+    with transaction(connection):
+        statements.declare_topic(connection, "later")
+
+
+def test_a_subscriber_outlives_a_file_that_cannot_be_used(
+    broker: EmbeddedBroker, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk, or a program that was stopped in the middle of a write: it takes again when it can."""
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.0)
+    subscription = broker.subscribe(REQUESTS, Limits())
+    publish(broker, b"x")
+    with closing(open_connection(path, flush=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        consumer = Consumer(subscription)
+        deadline = time.monotonic() + 30
+        while "nothing taken, again in" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        other.execute("COMMIT")
+    assert bodies(consumer.take()) == [b"x"]
+
+
+def test_a_subscriber_gives_up_a_file_that_stays_unusable(
+    broker: EmbeddedBroker, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After two minutes, with the reason: its supervisor's turn."""
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("handoff.brokers.embedded.consumer.OUTAGE_S", 0.0)
+    deliveries = iter(broker.subscribe(REQUESTS, Limits()))
+    publish(broker, b"x")
+    with closing(open_connection(path, flush=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BrokerUnavailable, match="locked"):
+            next(deliveries)
+        other.execute("COMMIT")

@@ -20,7 +20,9 @@ from handoff.brokers.embedded.clock import FileClock
 from handoff.brokers.embedded.database import transaction, translated_errors
 from handoff.brokers.embedded.writer import Writer
 from handoff.brokers.leases import LeaseKeeper
+from handoff.brokers.outage import Outage
 from handoff.brokers.window import Window
+from handoff.contracts.errors import BrokerUnavailable
 from handoff.contracts.topology import SubscriptionSpec
 
 _log = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ LOOKS_BEFORE_IDLE = 200
 
 # The owner of a temporary subscription renews it this often; it lives a day without.
 RENEWAL_PERIOD_S = 3_600.0
+
+# How long a subscriber outlives a full disk, or a program stopped in the middle of a write.
+OUTAGE_S = 120.0
 
 # What identifies a delivery in the file: the message, and which taking of it this was.
 Lease = tuple[int, str]
@@ -88,6 +93,7 @@ class EmbeddedSubscription:
         self._ready: deque[EmbeddedDelivery] = deque()
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._outage = Outage(give_up_after_s=OUTAGE_S)
         self._leases: LeaseKeeper[Lease] = LeaseKeeper(self._extend, ack_deadline_s=spec.ack_deadline_s)
 
     def start(self) -> None:
@@ -95,12 +101,20 @@ class EmbeddedSubscription:
         self._leases.start()
 
     def __iter__(self) -> Iterator[EmbeddedDelivery]:
+        """Yield deliveries until `close`.
+
+        Raises: BrokerUnavailable: the file could not be used for two minutes
+        """
         while room := self._window.wait_for_room():
             self._renew()
             # Read before claiming: a message published in between changes it, and so is not overlooked.
-            version = self._file_version()
-            if not self._claim(room):
-                self._wait_for_change(version)
+            try:
+                version = self._file_version()
+                if not self._claim(room):
+                    self._wait_for_change(version)
+                self._outage.end()
+            except BrokerUnavailable as error:
+                self._wait_out(error)
             while (delivery := self._next_ready()) is not None:
                 yield delivery
 
@@ -162,6 +176,13 @@ class EmbeddedSubscription:
         statements.publish(self._connection, self._spec.dead_letter_topic, letter, now=now, date=time.time())
         statements.ack(self._connection, self._id, claim.message_id, lease=lease)
         return True
+
+    def _wait_out(self, error: BrokerUnavailable) -> None:
+        wait_s = self._outage.next_wait_s()
+        if wait_s is None:
+            raise error
+        _log.warning("nothing taken, again in %.1f s: %s", wait_s, error)
+        self._closed.wait(wait_s)
 
     def _next_ready(self) -> EmbeddedDelivery | None:
         with self._lock:

@@ -44,10 +44,11 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     _begin(connection)
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk ends it in some statements, and leaves it open in others
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _begin(connection: sqlite3.Connection) -> None:

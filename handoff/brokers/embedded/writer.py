@@ -108,7 +108,7 @@ class Writer:
         try:
             with translated_errors():
                 return keep_up(self._connection, now=self._clock.now())
-        except BrokerUnavailable as error:
+        except FashionError as error:
             _log.warning("the queue file was not swept: %s", error)
             return PERIOD_S
 
@@ -117,7 +117,7 @@ class Writer:
         try:
             with translated_errors(), transaction(self._connection):
                 outcomes = [self._attempt(write, future) for write, future in group]
-        except BrokerUnavailable as error:
+        except FashionError as error:
             outcomes = [partial(future.set_exception, error) for _, future in group]
         for resolve in outcomes:
             resolve()
@@ -128,7 +128,7 @@ class Writer:
             value = write(self._connection)
         except OWN_FAULTS as error:
             self._connection.execute("ROLLBACK TO one")
-            return partial(future.set_exception, error)
-        finally:
             self._connection.execute("RELEASE one")
+            return partial(future.set_exception, error)
+        self._connection.execute("RELEASE one")
         return partial(future.set_result, value)
