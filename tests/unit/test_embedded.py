@@ -410,19 +410,25 @@ def test_the_backlog_knows_the_oldest(connection: sqlite3.Connection) -> None:
     )
 
 
+def fill_up(connection: sqlite3.Connection) -> None:
+    """What a statement does that finds the disk full: it ends the transaction, and fails."""
+    connection.execute("ROLLBACK")
+    connection.execute("SELECT * FROM disk")
+
+
+def break_at_commit(connection: sqlite3.Connection) -> None:
+    """What is found to be wrong only when it is committed."""
+    connection.execute("PRAGMA defer_foreign_keys = ON")
+    connection.execute("INSERT INTO subscription (name, topic, retention_s) VALUES ('s', 'none', 1)")
+
+
 def test_a_statement_that_ends_its_transaction_is_reported_as_itself(
     path: Path, connection: sqlite3.Connection
 ) -> None:
-    """A full disk does that; the error is the disk's, not the vain attempt to undo, and the connection goes on."""
+    """The error is the disk's, not the vain attempt to undo, and the connection goes on."""
     with pytest.raises(BrokerUnavailable, match="no such table: disk"), translated_errors(), transaction(connection):
-        connection.execute("ROLLBACK")
-        connection.execute("SELECT * FROM disk")
+        fill_up(connection)
     writer = Writer(connection, clock=make_schema(path))
-
-    def fill_up(writing: sqlite3.Connection) -> None:
-        writing.execute("ROLLBACK")
-        writing.execute("SELECT * FROM disk")
-
     futures = [writer.submit(lambda _: None), writer.submit(fill_up)]
     writer.start()
     for future in futures:
