@@ -147,7 +147,7 @@ class FaultProxy:
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
-            _reset(connection)
+            reset(connection)
 
     def met_by(self, method: str, path: str, *, on_connect: bool = False) -> Rule | None:
         """The rule that breaks this request, or this connection, if any does."""
@@ -221,7 +221,7 @@ class _Passage(BaseHTTPRequestHandler):
         self.proxy = self.server.proxy
         self.proxy.joined(self.connection)
         if self.proxy.met_by("", "", on_connect=True):
-            _reset(self.connection)
+            reset(self.connection)
 
     def finish(self) -> None:
         """Leave."""
@@ -241,7 +241,7 @@ class _Passage(BaseHTTPRequestHandler):
         rule = self.proxy.met_by(self.command, self.path)
         if rule and rule.kind == "reset":
             self._end()
-            _reset(self.connection)
+            reset(self.connection)
             return
         body = self._body()
         match rule.kind if rule else None:
@@ -293,7 +293,8 @@ class _Passage(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-def _reset(connection: socket.socket) -> None:
+def reset(connection: socket.socket) -> None:
+    """End a connection in both directions; closed, it resets the other side."""
     try:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         connection.shutdown(socket.SHUT_RDWR)
