@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from handoff.contracts.protocols import Message
+from handoff.contracts.sentences import as_sentence
 
 # A reason quotes what was found in a message, so it is bounded (Pub/Sub allows attributes of 1,024 bytes).
 MAX_REASON_CHARACTERS = 250
@@ -15,7 +16,7 @@ def dead_letter(message: Message, *, code: str, reason: str, attempts: int) -> M
         attributes={
             **message.attributes,
             "dead-letter-code": code,
-            "dead-letter-reason": reason[:MAX_REASON_CHARACTERS],
+            "dead-letter-reason": as_sentence(reason, most=MAX_REASON_CHARACTERS),
             "dead-letter-attempts": str(attempts),
         },
         key=message.key,

@@ -74,9 +74,9 @@ def open_image_array(path: Path, kind: Kind) -> ImageArray:
                 found = _open_npy(path, lambda: path.open("rb"), lambda: read_npy(path))
             case _:
                 found = _open_npz(path)
+        as_images(np.empty((0, *found.shape[1:]), found.dtype), name=found.name)
     except BROKEN as error:
         raise _refuse(path, error) from error
-    as_images(np.empty((0, *found.shape[1:]), found.dtype), name=found.name)
     if not math.prod(found.shape[1:]):
         raise DataSetUnavailable(f"{path} holds images without pixels: its shape is {found.shape}.")
     return found

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import msgspec
 
-from handoff.contracts.errors import PayloadNotFound
+from handoff.contracts.envelope import MAX_BODY_BYTES
+from handoff.contracts.errors import PayloadCorrupt, PayloadNotFound
 from handoff.contracts.messages import AnalysisResponse
 from handoff.contracts.objects import response_uri
 from handoff.contracts.protocols import Store
-
-# Under 64 KiB of inline predictions, and a count a label.
-MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 
 
 def read_response(store: Store, request_id: str) -> AnalysisResponse | None:
     """Read the response to a request; None while it is not answered.
 
-    Raises: StoreUnavailable
+    Raises: PayloadCorrupt, PayloadTooLarge: what lies there is no worker's; StoreUnavailable
     """
     try:
-        stored = store.read(response_uri(store.root, request_id), max_bytes=MAX_RESPONSE_BYTES)
+        stored = store.read(response_uri(store.root, request_id), max_bytes=MAX_BODY_BYTES)
     except PayloadNotFound:
         return None
-    return msgspec.json.decode(stored, type=AnalysisResponse)
+    return _parse(stored, request_id)
+
+
+def _parse(stored: bytes, request_id: str) -> AnalysisResponse:
+    try:
+        response = msgspec.json.decode(stored, type=AnalysisResponse)
+    except (ValueError, RecursionError) as error:  # ValueError covers msgspec's errors and bytes that are not UTF-8
+        raise PayloadCorrupt(f"The stored response to {request_id} cannot be read: {error}.") from error
+    if response.request_id != request_id or response.status != "succeeded" or response.error is not None:
+        raise PayloadCorrupt(f"The stored response to {request_id} is not an answer to it.")
+    return response
