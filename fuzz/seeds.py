@@ -12,12 +12,21 @@ from PIL import Image
 from fuzz.cases import DEFAULT_URI, Case, fitted
 from handoff.contracts.batches import encode_batch
 from handoff.contracts.envelope import request_message
+from handoff.contracts.fingerprint import answer_fingerprint
 from handoff.contracts.idx import encode_idx
 from handoff.contracts.images import Batch
 from handoff.contracts.manifest import encode_manifest
-from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, FailureReason, PayloadFormat, encode_body
+from handoff.contracts.messages import (
+    AnalysisRequest,
+    AnalysisResponse,
+    FailureReason,
+    ModelReference,
+    PayloadFormat,
+    encode_body,
+)
+from handoff.contracts.objects import predictions_uri
 from handoff.contracts.predictions import encode_predictions
-from tests.fakes import MANIFEST, NOW, images_of
+from tests.fakes import ARTIFACT, MANIFEST, NOW, images_of
 
 FORMATS: tuple[PayloadFormat, ...] = ("csv", "csv.gz", "npy")
 BATCHES = (
@@ -63,6 +72,10 @@ def deliveries() -> Iterator[Case]:
     yield msgspec.structs.replace(good, attempts=(1, 1, 2))
     yield msgspec.structs.replace(good, attempts=(2,), stored=again)
     yield msgspec.structs.replace(good, attempts=(1,), stored=again)
+    request = msgspec.json.decode(good.data, type=AnalysisRequest)
+    model = ModelReference(MANIFEST.name, MANIFEST.version, ARTIFACT.graph_digest)
+    key = predictions_uri("", "r-1", fingerprint=answer_fingerprint(request, model)).removeprefix("/")
+    yield msgspec.structs.replace(good, stored={"results/r-1/predictions.csv": b"other", key: PREDICTIONS})
     yield msgspec.structs.replace(good, attempts=(5, 1), stored={"results/r-1/predictions.csv": PREDICTIONS})
 
 
