@@ -76,6 +76,8 @@ def deliveries() -> Iterator[Case]:
     model = ModelReference(MANIFEST.name, MANIFEST.version, ARTIFACT.graph_digest)
     key = predictions_uri("", "r-1", fingerprint=answer_fingerprint(request, model)).removeprefix("/")
     yield msgspec.structs.replace(good, stored={"results/r-1/predictions.csv": b"other", key: PREDICTIONS})
+    conflicting = msgspec.structs.replace(RESPONSE, request_fingerprint="sha256:" + 64 * "0")
+    yield msgspec.structs.replace(good, attempts=(2,), stored={"results/r-1/response.json": encode_body(conflicting)})
     yield msgspec.structs.replace(good, attempts=(5, 1), stored={"results/r-1/predictions.csv": PREDICTIONS})
 
 

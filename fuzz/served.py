@@ -56,7 +56,7 @@ def demand_sentence(text: str, *, most: int) -> None:
 
 def documented_codes() -> frozenset[str]:
     """The error codes of the contract's table."""
-    table = CONTRACT.read_text(encoding="utf-8").partition("### Error codes")[2].partition("###")[0]
+    table = CONTRACT.read_text(encoding="utf-8").partition("### Error codes")[2].partition("###")[0].partition("---")[2]
     return frozenset(re.findall(r"`([a-z_]+)`(?=[^|]*\|$)", table, re.MULTILINE))
 
 
@@ -140,7 +140,10 @@ class ServedWorker:
         self._subscription.close()
         if self.alive:
             self._thread.join(WITHIN_S)
-        logging.getLogger("ml_server").removeHandler(self._log)
+        logger = logging.getLogger("ml_server")
+        logger.removeHandler(self._log)
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
 
     @property
     def alive(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zlib
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # What files called .png and .jpg are; others (EPS starts an interpreter) are not tried.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+# Where Pillow begins to warn of decompression bombs, and far above any camera's picture.
+_MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"})
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _ORIENTATION_TAG = 0x0112
@@ -75,6 +78,8 @@ def read_picture(path: Path, *, size: tuple[int, int] | None = None, channels: i
         with Image.open(path, formats=_FORMATS) as picture:
             if size is None and max(picture.size) > MAX_SIDE:
                 raise DataSetUnavailable(f"{path} is {_say(picture.size)}, over {MAX_SIDE} a side; give a --size HxW.")
+            if math.prod(picture.size) > _MAX_PIXELS:
+                raise DataSetUnavailable(f"{path} has {math.prod(picture.size)} pixels, over {_MAX_PIXELS}; shrink it.")
             if size is not None:  # a JPEG shrinks while it is decoded, in a fraction of the time
                 picture.draft(None, (max(size), max(size)))
             gray = picture.mode in _GRAY_MODES if channels is None else channels == 1

@@ -83,7 +83,11 @@ def test_a_missing_field_is_refused_by_name(field: str) -> None:
         decode_manifest(raw)
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"{}", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"{", b"[]", b"null", b"{}", b"\xff\xfe", b'{"manifest_version": 1, "\xff": 1}', b'{"x":' + b"[" * 100_000],
+    ids=lambda raw: ascii(raw[:30]),
+)
 def test_what_is_no_manifest_is_refused(raw: bytes) -> None:
     """Bytes that are no JSON object with a version are refused."""
     with pytest.raises(ArtifactInvalid, match="no model manifest"):

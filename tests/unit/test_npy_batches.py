@@ -87,6 +87,7 @@ def test_npy_shapes_orders_and_versions(shape: tuple[int, ...], order: str, vers
         (with_header("__import__('os').abort()"), "no Python literal"),
         (with_header("(" * 500), "no Python literal"),
         (with_header("{[]: 1}"), "no Python literal"),
+        (with_header("{'\\d': 1}"), "holds a backslash"),  # Python would warn of it in the worker's log
         (with_header(" " * 600), "longer than 512 bytes"),
     ],
 )
