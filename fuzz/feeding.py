@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import resource
 import sys
 import tempfile
 import time
@@ -24,8 +25,11 @@ from fuzz.served import ServedWorker
 STATS_PERIOD_S = 0.5
 # Bytes of an input; libFuzzer begins with short ones.
 MAX_INPUT_BYTES = 64 * 1024
-# An input that needs more, or longer, is a finding.
-RSS_LIMIT_MB = 2_048
+# An input that needs more, or longer, is a finding. The largest picture that is read takes 1,060 MB.
+MOST_MB = 1_200
+MOST_S = 10.0
+# What libFuzzer ends the process for.
+RSS_LIMIT_MB = 4_096
 TIMEOUT_S = 25
 MOST_KEPT = 50
 
@@ -50,11 +54,13 @@ class Feeder:
         self._kept = kept
         self._worker = ServedWorker().__enter__()
         self._written_at = 0.0
+        self._peak_mb = _peak_mb()
         self._faults: set[str] = set()
 
     def feed(self, data: bytes) -> None:
         """Feed one input; what it did that no input may do is printed and kept, and the next one comes."""
         case = decode_case(data)
+        began = time.monotonic()
         try:
             if case.target == "delivery":
                 self.stats.outcomes.update(self._worker.serve(case))
@@ -62,6 +68,7 @@ class Feeder:
                 self.stats.outcomes[read_case(case, self._folder)] += 1
         except Exception:  # noqa: BLE001 - that nothing unexpected comes is what is being found out
             self._note(data, traceback.format_exc())
+        self._judge_cost(data, time.monotonic() - began)
         self.stats.inputs += 1
         if not self._worker.alive:
             self.stats.worker_deaths += 1
@@ -82,6 +89,14 @@ class Feeder:
             partial.replace(self._stats_path)
         self._written_at = time.monotonic()
 
+    def _judge_cost(self, data: bytes, seconds: float) -> None:
+        if seconds > MOST_S:
+            self._note(data, f"An input took {seconds:.0f} s.")
+        peak_mb = _peak_mb()
+        if peak_mb > self._peak_mb + MOST_MB:
+            self._note(data, f"An input took {peak_mb - self._peak_mb} MB.")
+        self._peak_mb = max(peak_mb, self._peak_mb)
+
     def _note(self, data: bytes, said: str) -> None:
         self.stats.unexpected += 1
         place = said.strip().splitlines()[-3:]
@@ -94,6 +109,12 @@ class Feeder:
             path = self._kept / f"unexpected-{hashlib.sha256(data).hexdigest()[:16]}"
             path.write_bytes(data)
             print(f"Again: python fuzz/target.py {path}", file=sys.stderr, flush=True)
+
+
+def _peak_mb() -> int:
+    """The most memory that this process ever had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def main(*, by_libfuzzer: bool) -> None:
