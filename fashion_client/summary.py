@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from handoff.contracts.messages import AnalysisResponse
+from handoff.contracts.sentences import as_sentence
 
 PERCENTILES = (50, 95, 99)
 
@@ -68,7 +69,9 @@ class Summary:
         lines = [
             f"{self.response_count} responses, {self.failed_count} failed, {self.image_count} images"
             + (f", {figures['images_per_s']:,.0f} images/s" if figures["images_per_s"] else ""),
-            "workers: " + (", ".join(f"{name} {count}" for name, count in sorted(self.by_worker.items())) or "none"),
+            as_sentence(
+                "workers: " + (", ".join(f"{name} {n}" for name, n in sorted(self.by_worker.items())) or "none")
+            ),
         ]
         if self.labelled_count:
             lines.append(f"accuracy: {figures['accuracy']:.2%} of {self.labelled_count} images with a known label")
