@@ -73,8 +73,6 @@ def command(**options: Any) -> None:  # noqa: ANN401 - click passes them so
         print_json(summary.figures())
     is_good = is_complete and not summary.failed_count
     click.get_current_context().exit(ExitCode.OK if is_good else ExitCode.PREDICTIONS_FAILED)
-        ExitCode.OK if is_complete and not summary.failed_count else ExitCode.PREDICTIONS_FAILED
-    )
 
 
 def line_of(response: AnalysisResponse, latency_ms: float | None) -> str:

@@ -66,12 +66,11 @@ class Summary:
     def text(self) -> str:
         """The figures as a few lines for people."""
         figures = self.figures()
+        workers = ", ".join(f"{name} {count}" for name, count in sorted(self.by_worker.items()))
         lines = [
             f"{self.response_count} responses, {self.failed_count} failed, {self.image_count} images"
             + (f", {figures['images_per_s']:,.0f} images/s" if figures["images_per_s"] else ""),
-            as_sentence(
-                "workers: " + (", ".join(f"{name} {n}" for name, n in sorted(self.by_worker.items())) or "none")
-            ),
+            as_sentence(f"workers: {workers or 'none'}"),
         ]
         if self.labelled_count:
             lines.append(f"accuracy: {figures['accuracy']:.2%} of {self.labelled_count} images with a known label")
