@@ -60,7 +60,7 @@ class Feeder:
     def feed(self, data: bytes) -> None:
         """Feed one input; what it did that no input may do is printed and kept, and the next one comes."""
         case = decode_case(data)
-        began = time.monotonic()
+        began, self._peak_mb = time.monotonic(), _peak_mb()  # mutations took memory too
         try:
             if case.target == "delivery":
                 self.stats.outcomes.update(self._worker.serve(case))
@@ -95,7 +95,6 @@ class Feeder:
         peak_mb = _peak_mb()
         if peak_mb > self._peak_mb + MOST_MB:
             self._note(data, f"An input took {peak_mb - self._peak_mb} MB.")
-        self._peak_mb = max(peak_mb, self._peak_mb)
 
     def _note(self, data: bytes, said: str) -> None:
         self.stats.unexpected += 1

@@ -19,12 +19,15 @@ _NPY_MAGIC = b"\x93NUMPY"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_KINDS = (b"tEXt", b"zTXt", b"iCCP", b"tRNS", b"eXIf", b"acTL", b"PLTE", b"IDAT")
 _SIDES = (0, 1, 2, 1 << 16, (1 << 31) - 1, (1 << 32) - 1)
+# Some changes multiply a file; this keeps a few of them in a row from filling the memory.
+_MOST_CHANGED = 1 << 16
 # What is packed is unpacked no further than this.
 _MOST_UNPACKED = 1 << 20
 
 
 def change_bytes(data: bytes, random: Random, noise: Noise) -> bytes:
     """Change a file once."""
+    data = data[:_MOST_CHANGED]
     if random.random() < 0.25:
         return noise(data)
     for magic, change in _CHANGES.items():
