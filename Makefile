@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test test-unit check bench bench-long bench-models chaos emulators train lock clean
+.PHONY: help demo install install-dev test test-unit check fuzz bench bench-long bench-models chaos emulators train lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,8 +22,13 @@ test: .venv/dev.stamp  ## Run every test (real servers are started where they ar
 test-unit: .venv/dev.stamp  ## Run the unit tests: no network, no servers, seconds
 	@$(BIN)/python -m pytest tests/unit
 
-check: .venv/dev.stamp  ## Lint, check types and layers
+check: .venv/dev.stamp  ## Lint, check types and layers, look for insecure code and known vulnerabilities
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/bandit -q -c pyproject.toml -r . && echo "bandit: nothing found"
+	@$(BIN)/python tests/audit.py
+
+fuzz: .venv/dev.stamp  ## Feed hostile messages and files to a worker: 600 s, or SECONDS=30
+	@$(BIN)/python fuzz/run.py --seconds $(or $(SECONDS),600)
 
 bench: .venv/dev.stamp  ## Measure speed on this machine: a table, and build/bench.json
 	@$(BIN)/python bench/run.py

@@ -20,13 +20,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fashion_client.journal import read_journal
-from handoff.dead_letters import read as read_dead_letters
-
 from chaos.killing import drawn_victims, kill_all
 from chaos.service import Service, running_service
 from chaos.verdict import Verdict, digest_of, judged
+from fashion_client.journal import read_journal
 from handoff.brokers.urls import open_broker
+from handoff.dead_letters import read as read_dead_letters
 from handoff.progress import Progress
 from handoff.stores.urls import open_store
 from tests import servers

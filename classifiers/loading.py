@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,12 @@ RUNTIMES = {
 # What `auto` stands for: the first of these that can be imported here.
 PREFERRED = ("openvino", "onnx")
 REFERENCE_NAME = "model.keras"
+# The field `ir_version`, which a serialised ModelProto begins with. OpenVINO goes by content: under the name of an
+# ONNX file it would read its own XML, and the weights from the .bin file beside it.
+_ONNX_BEGINS = b"\x08"
+# The key that names the file of an external tensor (onnx.proto3, TensorProto.external_data), however its tag and its
+# length are encoded.
+_BESIDE = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
 
 
 class _Loaded(Classifier, Protocol):
@@ -40,6 +47,8 @@ def load_classifiers(artifact: Artifact, *, runtime: str = "auto", threads: int 
         raise ArtifactInvalid(
             f"The manifest in {artifact.path} gives no digest for {path.name}; train the model again."
         )
+    if runtime != "keras":
+        _demand_whole(path)
     loaded = _load(path, runtime=runtime, threads=threads)
     found, promised = (loaded[0].image_shape, loaded[0].label_count), (manifest.input_shape, len(manifest.labels))
     if found != promised:
@@ -48,6 +57,13 @@ def load_classifiers(artifact: Artifact, *, runtime: str = "auto", threads: int 
             f" {promised[1]}; train the model again."
         )
     return list(loaded)
+
+
+def _demand_whole(path: Path) -> None:
+    """Refuse a graph that reads other files: whatever lies there, no digest of the manifest's covers it."""
+    graph = path.read_bytes()
+    if not graph.startswith(_ONNX_BEGINS) or _BESIDE.search(graph):
+        raise ArtifactInvalid(f"{path} is no ONNX graph in one file; train the model again.")
 
 
 def load_model(path: Path, *, runtime: str = "auto", threads: int = 1) -> list[Classifier]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,11 +20,13 @@ from fashion_client.client import Client
 from fashion_client.submission import Result
 from fashion_client.summary import Summary, line_of
 from handoff.console import Command, json_option, log_to_stderr, print_json, settings_from, settings_options
-from handoff.contracts.errors import ExitCode, SettingsInvalid
+from handoff.contracts.errors import ExitCode, RequestRefused, SettingsInvalid
 from handoff.contracts.messages import AnalysisResponse
 from handoff.progress import Progress
 from handoff.settings import Settings
 from handoff.stores.urls import open_store
+
+_log = logging.getLogger(__name__)
 
 
 @click.command("receive", cls=Command)
@@ -42,7 +45,7 @@ def command(**options: Any) -> None:  # noqa: ANN401 - click passes them so
     """
     log_to_stderr(verbose=False)
     settings = settings_from(options["config"], options["broker"], options["store"]).settings
-    summary = Summary()
+    summary, is_complete = Summary(), True
     with ExitStack() as stack:
         client = stack.enter_context(
             Client.open(
@@ -60,7 +63,7 @@ def command(**options: Any) -> None:  # noqa: ANN401 - click passes them so
             for response in client.responses():
                 watch.reset()
                 latency_ms = summary.add(response)
-                write(response)
+                is_complete &= write(response)
                 progress.advance(1)
                 if not options["quiet"]:
                     progress.write(line_of(response, latency_ms))
@@ -71,17 +74,20 @@ def command(**options: Any) -> None:  # noqa: ANN401 - click passes them so
     click.echo(summary.text())
     if options["as_json"]:
         print_json(summary.figures())
-    click.get_current_context().exit(ExitCode.PREDICTIONS_FAILED if summary.failed_count else ExitCode.OK)
+    is_good = is_complete and not summary.failed_count
+    click.get_current_context().exit(ExitCode.OK if is_good else ExitCode.PREDICTIONS_FAILED)
 
 
 @contextmanager
-def predictions_file(path: Path | None, settings: Settings) -> Iterator[Callable[[AnalysisResponse], None]]:
+def predictions_file(path: Path | None, settings: Settings) -> Iterator[Callable[[AnalysisResponse], bool]]:
     """Open a CSV file for every prediction of every response; without a path nothing is written.
+
+    False where the predictions cannot be read: one response is no reason to end, nor to be given it again for ever.
 
     Raises: SettingsInvalid: the file cannot be written
     """
     if path is None:
-        yield lambda _response: None
+        yield lambda _response: True
         return
     store = open_store(settings.store)
     try:
@@ -92,12 +98,18 @@ def predictions_file(path: Path | None, settings: Settings) -> Iterator[Callable
         rows = csv.writer(file)
         rows.writerow(["request_id", "image_id", "label_id", "label", "probability"])
 
-        def write(response: AnalysisResponse) -> None:
-            if response.status == "succeeded":
+        def write(response: AnalysisResponse) -> bool:
+            if response.status == "failed":
+                return True
+            try:
                 found = Result(response, store).predictions()
-                best = found.probabilities.max(axis=1).astype(float).round(6)
-                columns = (found.image_ids, found.label_ids.tolist(), found.labels, best.tolist())
-                rows.writerows((response.request_id, *row) for row in zip(*columns, strict=True))
+            except RequestRefused as error:
+                _log.warning("the predictions of %s cannot be read: %s", response.request_id, error)
+                return False
+            best = found.probabilities.max(axis=1).astype(float).round(6)
+            columns = (found.image_ids, found.label_ids.tolist(), found.labels, best.tolist())
+            rows.writerows((response.request_id, *row) for row in zip(*columns, strict=True))
+            return True
 
         yield write
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from handoff.contracts.messages import AnalysisResponse
+from handoff.contracts.sentences import as_sentence
 
 PERCENTILES = (50, 95, 99)
 LABELS_SHOWN = 3
@@ -66,10 +67,11 @@ class Summary:
     def text(self) -> str:
         """The figures as a few lines for people."""
         figures = self.figures()
+        workers = ", ".join(f"{name} {count}" for name, count in sorted(self.by_worker.items()))
         lines = [
             f"{self.response_count} responses, {self.failed_count} failed, {self.image_count} images"
             + (f", {figures['images_per_s']:,.0f} images/s" if figures["images_per_s"] else ""),
-            "workers: " + (", ".join(f"{name} {count}" for name, count in sorted(self.by_worker.items())) or "none"),
+            as_sentence(f"workers: {workers or 'none'}"),
         ]
         if self.labelled_count:
             lines.append(f"accuracy: {figures['accuracy']:.2%} of {self.labelled_count} images with a known label")
@@ -101,12 +103,12 @@ class Summary:
 
 
 def line_of(response: AnalysisResponse, latency_ms: float | None) -> str:
-    """One response as a line."""
+    """One response as a line; whoever may publish responses chose what stands in it."""
     if response.error is not None:
-        return f"{response.request_id}  FAILED  {response.error.code}: {response.error.message}"
+        return as_sentence(f"{response.request_id}  FAILED  {response.error.code}: {response.error.message}")
     common = sorted(response.label_counts.items(), key=lambda entry: -entry[1])
     shown = ", ".join(f"{label} {count}" for label, count in common[:LABELS_SHOWN])
     shown += ", …" if len(common) > LABELS_SHOWN else ""
     right = f"  {response.correct_count / response.labelled_count:.1%} right" if response.labelled_count else ""
     took = f"  {latency_ms:.0f} ms" if latency_ms is not None else ""
-    return f"{response.request_id}  {response.image_count} images{right}{took}  {response.worker}  {shown}"
+    return as_sentence(f"{response.request_id}  {response.image_count} images{right}{took}  {response.worker}  {shown}")

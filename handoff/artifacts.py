@@ -60,6 +60,7 @@ def digest_file(path: Path) -> str:
 
 
 def _read_manifest(path: Path) -> bytes:
+    _demand_file(path)
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_MANIFEST_BYTES + 1)
@@ -74,7 +75,14 @@ def _read_manifest(path: Path) -> bytes:
     return raw
 
 
+def _demand_file(path: Path) -> None:
+    # A device has no end, and a pipe's comes when its writer wants.
+    if path.exists() and not path.is_file():
+        raise ArtifactInvalid(f"{path} is no file; restore it or train again.")
+
+
 def _verify(path: Path, digest: str) -> None:
+    _demand_file(path)
     try:
         found = digest_file(path)
     except FileNotFoundError as error:

@@ -10,6 +10,7 @@ import msgspec
 
 from handoff.brokers.urls import open_broker
 from handoff.console import Command, json_option, print_json, settings_from, settings_options
+from handoff.contracts.sentences import without_credentials
 from handoff.stores.urls import open_store
 
 
@@ -52,7 +53,10 @@ def status_command(config: Path | None, broker: str | None, store: str | None, *
 @json_option
 def config_command(config: Path | None, broker: str | None, store: str | None, *, as_json: bool) -> None:
     """Show every setting, its value and its origin: flag > environment > settings file > default."""
-    rows = list(settings_from(config, broker, store).rows())
+    rows = [
+        (name, without_credentials(value) if isinstance(value, str) else value, origin)
+        for name, value, origin in settings_from(config, broker, store).rows()
+    ]
     for name, value, origin in rows:
         click.echo(f"{name:<36}{value!s:<36}{origin}")
     if as_json:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from handoff.contracts.errors import FashionError, MalformedMessage, RequestRefused
 from handoff.contracts.messages import AnalysisResponse
+from handoff.contracts.sentences import as_sentence
 
 # The first retry comes within a second, later ones double, none waits longer than a minute.
 FIRST_RETRY_S = 1.0
@@ -53,7 +54,7 @@ def outcome_of(error: Exception, *, attempt: int, max_attempts: int) -> Refuse |
         case RequestRefused():
             return Refuse(error.code, str(error))
     code = code_of(error)
-    reason = str(error) if isinstance(error, FashionError) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, FashionError) else as_sentence(f"{type(error).__name__}: {error}")
     if attempt >= max_attempts:
         return Bury(code, reason)
     return Retry(retry_delay_s(attempt), code, reason)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from classifiers.protocol import Probabilities
 from handoff.artifacts import Artifact
 from handoff.contracts.envelope import fit_inline
-from handoff.contracts.errors import PayloadNotFound, PayloadTooLarge
+from handoff.contracts.errors import PayloadCorrupt, PayloadNotFound, PayloadTooLarge
 from handoff.contracts.fingerprint import answer_fingerprint, request_fingerprint
 from handoff.contracts.messages import (
     AnalysisRequest,
@@ -54,7 +54,8 @@ class Results:
 
         When another worker was first, its objects stay and its response is the answer.
 
-        Raises: RequestConflict: what was answered under its id is another request; StoreUnavailable
+        Raises: RequestConflict: what was answered under its id is another request; PayloadCorrupt: what lies under the
+            names of its results is no worker's; StoreUnavailable
         """
         assert work.received is not None  # noqa: S101 - a work with probabilities was received
         request = work.received.request
@@ -91,6 +92,8 @@ class Results:
             return uri, best
         # The same request and model; on another processor its last decimals may be others.
         table = decode_predictions(self._store.read(uri, max_bytes=max(2 * len(data), 1024)))
+        if table.image_ids != list(work.image_ids) or table.label_names != list(self._labels):
+            raise PayloadCorrupt(f"The predictions at {uri} are not of this request's images.")
         return uri, _best(table.label_ids.astype(np.int64), table.probabilities)
 
     def _holds(self, uri: str, data: bytes) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from handoff.contracts.protocols import Message
+from handoff.contracts.sentences import as_sentence
 
 # A reason quotes what was found in a message, so it is bounded (Pub/Sub allows attributes of 1,024 bytes).
 MAX_REASON_CHARACTERS = 250
@@ -38,7 +39,7 @@ def dead_letter(message: Message, *, code: str, reason: str, attempts: int) -> M
         attributes={
             **message.attributes,
             CODE_ATTRIBUTE: code,
-            REASON_ATTRIBUTE: reason[:MAX_REASON_CHARACTERS],
+            REASON_ATTRIBUTE: as_sentence(reason, most=MAX_REASON_CHARACTERS),
             ATTEMPTS_ATTRIBUTE: str(attempts),
         },
         key=message.key,

@@ -29,6 +29,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import ClassVar
 
+from handoff.contracts.sentences import as_sentence
+
 __all__ = [
     "AnalysisFailed",
     "ArtifactInvalid",
@@ -81,6 +83,10 @@ class FashionError(Exception):
     code: ClassVar[str] = "error"
     exit_code: ClassVar[ExitCode] = ExitCode.PREDICTIONS_FAILED
     retryable: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        # Here and nowhere else, so that no sentence is forgotten that quotes a message, a file or a vendor's error.
+        return as_sentence(super().__str__())
 
 
 class SettingsInvalid(FashionError):

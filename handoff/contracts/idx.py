@@ -61,7 +61,10 @@ def parse_idx(content: bytes, *, name: str) -> NDArray[np.uint8]:
     expected, found = math.prod(shape), len(content) - start
     if found != expected:
         raise refuse_length(name, shape, found)
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+    try:
+        return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+    except ValueError as error:  # no elements, but other sides whose product no array can have
+        raise refuse_length(name, shape, found) from error
 
 
 def parse_idx_header(content: bytes, *, name: str) -> tuple[tuple[int, ...], int]:

@@ -72,7 +72,7 @@ def decode_manifest(raw: bytes, *, name: str = "manifest.json") -> Manifest:
                 " serve it with the release that trained it, or train the model again."
             )
         manifest = msgspec.json.decode(raw, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # ValueError covers msgspec's errors and bytes that are not UTF-8
         raise ArtifactInvalid(f"{name} is no model manifest ({error}); train the model again.") from error
     if problem := _find_disagreement(manifest):
         raise ArtifactInvalid(f"{name} {problem}; train the model again.")

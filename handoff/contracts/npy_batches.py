@@ -49,6 +49,9 @@ def _read_header(data: bytes) -> tuple[tuple[int, ...], bool, int]:
     length = int.from_bytes(data[8:start], "little")
     if length > _MAX_HEADER_BYTES or start + length > len(data):
         raise InvalidBatch(f"The npy header is cut off or longer than {_MAX_HEADER_BYTES} bytes.")
+    # No such header needs one, and Python warns of those that it does not know on standard error.
+    if b"\\" in data[start : start + length]:
+        raise InvalidBatch("The npy header holds a backslash.")
     try:
         header = ast.literal_eval(data[start : start + length].decode().strip())
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:  # what literal_eval documents

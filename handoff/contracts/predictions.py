@@ -86,15 +86,20 @@ def decode_predictions(data: bytes) -> PredictionTable:
         header, *rows = csv.reader(io.StringIO(data.decode(), newline="\n"), strict=True)
         label_names = _label_names(header)
         (_, *image_ids), (_, *label_ids), (_, *labels), _, *columns = zip(header, *rows, strict=True)
-        return PredictionTable(
-            image_ids=image_ids,
-            label_ids=np.array(label_ids, np.int32),
-            labels=labels,
-            label_names=label_names,
-            probabilities=np.ascontiguousarray(np.array([cells[1:] for cells in columns], np.float32).T),
-        )
+        probabilities = np.ascontiguousarray(np.array([cells[1:] for cells in columns], np.float32).T)
+        table = PredictionTable(image_ids, np.array(label_ids, np.int32), labels, label_names, probabilities)
+        _check_values(table)
+        return table
     except (ValueError, OverflowError, csv.Error) as error:
         raise PayloadCorrupt(f"The predictions file cannot be read: {error}.") from error
+
+
+def _check_values(table: PredictionTable) -> None:
+    if not ((table.label_ids >= 0) & (table.label_ids < len(table.label_names))).all():
+        raise ValueError("a label_id is none of its labels'")
+    # NaN compares as False and is refused too.
+    if not ((table.probabilities >= 0) & (table.probabilities <= 1)).all():
+        raise ValueError("a probability is not from 0 to 1")
 
 
 def _label_names(header: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -74,9 +75,11 @@ def open_image_array(path: Path, kind: Kind) -> ImageArray:
                 found = _open_npy(path, lambda: path.open("rb"), lambda: read_npy(path))
             case _:
                 found = _open_npz(path)
+        as_images(np.empty((0, *found.shape[1:]), found.dtype), name=found.name)
     except BROKEN as error:
         raise _refuse(path, error) from error
-    as_images(np.empty((0, *found.shape[1:]), found.dtype), name=found.name)
+    if found.shape[0] > sys.maxsize:
+        raise DataSetUnavailable(f"{path} announces {found.shape[0]} images, which no file can hold.")
     if not math.prod(found.shape[1:]):
         raise DataSetUnavailable(f"{path} holds images without pixels: its shape is {found.shape}.")
     return found

@@ -65,7 +65,8 @@ def _read_text(path: Path, label_column: str) -> list[str]:
             column, labels = 0, list(header)
         else:
             raise DataSetUnavailable(
-                f"{path} has no column {label_column!r} among {', '.join(header[:8])}; name it with --label-column."
+                f"{path} has no column {label_column!r} among {', '.join(name[:40] for name in header[:8])};"
+                " name it with --label-column."
             )
         for number, row in enumerate(rows, 2):
             if len(row) != len(header):

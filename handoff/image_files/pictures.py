@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zlib
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # What files called .png and .jpg are; others (EPS starts an interpreter) are not tried.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+# 67 million: a few hundred kilobytes of PNG can hold them, and laying them on white takes 1 GB.
+MAX_PIXELS = 4 * MAX_SIDE * MAX_SIDE
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"})
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _ORIENTATION_TAG = 0x0112
@@ -77,6 +80,8 @@ def read_picture(path: Path, *, size: tuple[int, int] | None = None, channels: i
                 raise DataSetUnavailable(f"{path} is {_say(picture.size)}, over {MAX_SIDE} a side; give a --size HxW.")
             if size is not None:  # a JPEG shrinks while it is decoded, in a fraction of the time
                 picture.draft(None, (max(size), max(size)))
+            if math.prod(picture.size) > MAX_PIXELS:
+                raise DataSetUnavailable(f"{path} has {math.prod(picture.size)} pixels, over {MAX_PIXELS}; shrink it.")
             gray = picture.mode in _GRAY_MODES if channels is None else channels == 1
             shown = _turn(_flatten(_as_eight_bits(picture)), _orientation(picture)).convert("L" if gray else "RGB")
             return _as_pixels(shown, size)
@@ -106,7 +111,9 @@ def _as_eight_bits(picture: Picture) -> Picture:
         return picture
     from PIL import Image
 
-    return Image.fromarray((np.asarray(picture).astype(np.int64) >> 8).clip(0, PIXEL_LEVELS - 1).astype(np.uint8))
+    numbers = np.array(picture)
+    numbers >>= 8
+    return Image.fromarray(numbers.clip(0, PIXEL_LEVELS - 1, out=numbers).astype(np.uint8))
 
 
 def _flatten(picture: Picture) -> Picture:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -29,6 +30,8 @@ _CELL_CHARACTERS = 4
 # pixel_0, pixel1, Pixel 17, and 1x1 to 28x28
 _PIXEL_NAME = re.compile(r"pixel.*|\d+x\d+", re.ASCII)
 _NUMBER = re.compile(r"\d+", re.ASCII)
+# More digits than any place among pixels has; int() takes no more than 4,300.
+_MAX_NAME_CHARACTERS = 64
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,11 @@ def read_rows(path: Path, *, label_column: str = "label") -> Iterator[Rows]:
 
 def _read_header(cells: list[str], path: Path, label_column: str) -> _Header:
     names = [name.strip().lower() for name in cells]
-    pixels = [column for column, name in enumerate(names) if _PIXEL_NAME.fullmatch(name) and name != label_column]
+    pixels = [column for column, name in enumerate(names) if _is_pixel(name) and name != label_column]
     if not pixels:
         raise DataSetUnavailable(f"{path} has no header with columns pixel_0, pixel_1 and so on; add one.")
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         raise DataSetUnavailable(f"{path} names the column {excerpt(twice)} twice in its header.")
     numbers = {column: [int(digits) for digits in _NUMBER.findall(names[column])] for column in pixels}
     return _Header(
@@ -104,6 +107,10 @@ def _read_header(cells: list[str], path: Path, label_column: str) -> _Header:
         names.index("image_id") if "image_id" in names else None,
         names.index(label_column) if label_column in names else None,
     )
+
+
+def _is_pixel(name: str) -> bool:
+    return len(name) <= _MAX_NAME_CHARACTERS and _PIXEL_NAME.fullmatch(name) is not None
 
 
 def _read_usual(block: list[str], header: _Header) -> Rows | None:

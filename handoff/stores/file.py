@@ -6,6 +6,7 @@ name is taken: a reader, or a crash, sees a whole object or none.
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import os
@@ -26,6 +27,7 @@ from handoff.contracts.errors import (
 from handoff.contracts.protocols import ObjectInfo, Removed
 from handoff.durability import flush_folder
 from handoff.stores.address import key_below, prefix_below
+from handoff.stores.file_places import open_object, opened_folder
 from handoff.stores.file_sweep import sweep_folder, sweep_lock
 
 # Below the root, out of every URI's reach.
@@ -74,7 +76,7 @@ class FileStore:
     def read(self, uri: str, *, max_bytes: int) -> bytes:
         """Read a whole object, its size first."""
         path = self._path(uri)
-        with _translated_errors(uri), _opened(path, uri) as file:
+        with _translated_errors(uri), self._opened(path, uri) as file:
             size = os.fstat(file.fileno()).st_size
             if size > max_bytes:
                 raise PayloadTooLarge(f"The object {uri} has {size} bytes; at most {max_bytes} are read.")
@@ -88,12 +90,11 @@ class FileStore:
         with _translated_errors(uri):
             try:
                 _in_folder(partial.parent, lambda: _write_flushed(partial, data))
-                _in_folder(path.parent, lambda: os.link(partial, path))
+                _in_folder(path.parent, lambda: self._give_name(partial, path))
             except FileExistsError:
                 return False
             finally:
                 partial.unlink(missing_ok=True)
-            flush_folder(path.parent)
         return True
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -111,8 +112,8 @@ class FileStore:
         """Remove an object, and its folder when that leaves it empty."""
         path = self._path(uri)
         with _translated_errors(uri):
-            with suppress(*_NO_OBJECT):
-                path.unlink()
+            with suppress(*_NO_OBJECT), opened_folder(path.parent, folder=self._folder) as above:
+                os.unlink(path.name, dir_fd=above)
             if path.parent != self._folder:
                 with suppress(OSError):
                     path.parent.rmdir()
@@ -140,6 +141,21 @@ class FileStore:
             with suppress(FileNotFoundError):  # finished meanwhile
                 if path.name != SWEEP_LOCK and path.stat().st_mtime < now - PARTIAL_LIFE_S:
                     path.unlink()
+
+    def _opened(self, path: Path, uri: str) -> io.FileIO:
+        try:
+            return open_object(path, folder=self._folder)
+        except _NO_OBJECT as error:
+            raise PayloadNotFound(f"There is no object at {uri}.") from error
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a socket
+                raise PayloadNotFound(f"There is no object at {uri}.") from error
+            raise
+
+    def _give_name(self, partial: Path, path: Path) -> None:
+        with opened_folder(path.parent, folder=self._folder) as above:
+            os.link(partial, path.name, dst_dir_fd=above)
+            os.fsync(above)
 
     def _path(self, uri: str) -> Path:
         key = key_below(self.root, uri)
@@ -181,13 +197,6 @@ def _translated_errors(uri: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreUnavailable(f"The store could not serve {uri}: {error.strerror}.") from error
-
-
-def _opened(path: Path, uri: str) -> io.FileIO:
-    try:
-        return path.open("rb", buffering=0)
-    except _NO_OBJECT as error:
-        raise PayloadNotFound(f"There is no object at {uri}.") from error
 
 
 def _in_folder(folder: Path, write: Callable[[], None]) -> None:

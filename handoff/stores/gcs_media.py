@@ -157,12 +157,15 @@ def take_body(response: urllib3.BaseHTTPResponse, *, max_bytes: int) -> bytes:
 
     Raises: PayloadTooLarge; ConnectionError: cut short or changed on the way, worth another attempt
     """
-    announced = response.headers.get("Content-Length")
-    if announced is not None and int(announced) > max_bytes:
-        raise PayloadTooLarge(f"The object has {announced} bytes; at most {max_bytes} are read.")
+    announced = response.headers.get("Content-Length", "")
+    size = int(announced) if announced.isdecimal() else None
+    if size is not None and size > max_bytes:
+        raise PayloadTooLarge(f"The object has {size} bytes; at most {max_bytes} are read.")
     data: bytes = response.read(max_bytes + 1, decode_content=False)
     if len(data) > max_bytes:
         raise PayloadTooLarge(f"The object has more than {max_bytes} bytes, the most that are read.")
+    if size not in {None, len(data)}:
+        raise ConnectionError(f"{len(data)} bytes came of an object of {size}")
     expected = _announced_checksum(response.headers.get("X-Goog-Hash", ""))
     if expected not in {None, checksum(data)}:
         raise ConnectionError("the object's bytes do not have the checksum that its headers announce")

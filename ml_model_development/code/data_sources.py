@@ -124,7 +124,8 @@ def _keep(folder: Path, cache: Path) -> None:
 
 def _download_file(address: str) -> bytes:
     try:
-        with urllib.request.urlopen(address, timeout=_SOCKET_TIMEOUT_S) as response:  # noqa: S310 - a fixed http address
+        # A fixed http address.
+        with urllib.request.urlopen(address, timeout=_SOCKET_TIMEOUT_S) as response:  # noqa: S310 # nosec B310
             return _read_all(response, address, int(response.headers.get("Content-Length") or 0))
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", None) or error

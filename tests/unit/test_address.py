@@ -28,6 +28,8 @@ ROOT = "gs://fashion-batches/team-a"
         "a:b@c",
         "-",
         "+",
+        "\uff0e\uff0e\uff0fx",  # look like dots and a slash; nobody normalises them
+        "\u2024\u2024\u2215x",
     ],
 )
 def test_a_key_below_the_root_is_returned_as_written(key: str) -> None:

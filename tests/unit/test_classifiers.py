@@ -91,6 +91,18 @@ def test_a_graph_that_its_manifest_does_not_describe_is_refused(runtime: str, co
             load_classifiers(Artifact(committed.path, changed), runtime=runtime)
 
 
+def test_a_graph_that_reads_other_files_is_refused(runtime: str, committed: Artifact, tmp_path: Path) -> None:
+    """External tensors, and OpenVINO's own format under the name of an ONNX file: no digest covers what they read."""
+    location = b"\n\x08location\x12\x05w.bin"
+    longer = b"\x8a\x00\x88\x80\x00location\x12\x05w.bin"  # the same to a parser
+    graph = committed.graph_path.read_bytes()
+    for hostile in (graph + location, graph + longer, b'<?xml version="1.0"?><net></net>', b""):
+        changed = msgspec.structs.replace(committed, path=tmp_path)
+        changed.graph_path.write_bytes(hostile)
+        with pytest.raises(ArtifactInvalid, match="no ONNX graph in one file"):
+            load_classifiers(changed, runtime=runtime)
+
+
 def test_openvino_runs_powers_of_two() -> None:
     """Any number of images is cut into runs of few sizes, the larger ones first, none left out."""
     cut = pytest.importorskip("classifiers.openvino", exc_type=ImportError).cut

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -19,7 +20,7 @@ from fashion_client.get_analysis_outputs import IdleWatch
 from fashion_client.get_analysis_outputs import command as receive_command
 from fashion_client.make_analysis_requests import command as request_command
 from fashion_client.make_analysis_requests import paced
-from fashion_client.summary import line_of
+from fashion_client.summary import Summary, line_of
 from handoff.brokers.urls import open_broker
 from handoff.contracts.batches import decode_batch
 from handoff.contracts.envelope import parse_request, response_message
@@ -194,6 +195,31 @@ def test_a_failed_prediction_makes_exit_code_1(broker: Broker, store: Store) -> 
     assert result.exit_code == ExitCode.PREDICTIONS_FAILED
     assert "r-1  FAILED  invalid_batch: Data row 1: x." in result.stdout
     assert "2 responses, 1 failed" in result.stdout
+
+
+def test_predictions_that_cannot_be_read_are_told_and_acked(broker: Broker, store: Store, folder: Path) -> None:
+    """Whoever may publish responses may name any object; the console goes on with the next response."""
+    response = AnalysisResponse(
+        request_id="r-1", status="succeeded", image_count=1, worker="w", attempt=1, predictions_uri="file:///etc/passwd"
+    )
+    message = response_message(response, client_id="me", traceparent=None, source="/workers/w", now=datetime.now(UTC))
+    broker.publish(TOPOLOGY.responses_topic, message).result(30)
+    respond(broker, store, "r-2")
+    result = receive("--count", "2", "--predictions", "all.csv")
+    assert result.exit_code == ExitCode.PREDICTIONS_FAILED
+    assert (folder / "all.csv").read_text().count("r-2") == 2
+    assert receive("--idle-timeout", "0.05").exit_code == ExitCode.OK
+
+
+def test_a_responses_text_does_not_steer_the_terminal() -> None:
+    """It is one line, whatever its sender wrote."""
+    response = AnalysisResponse(request_id="r", status="failed", image_count=0, worker="w\x1b[2J", attempt=1)
+    failed = msgspec.structs.replace(response, error=FailureReason("x\n", "a\nr-2  FAILED \x1b[2J"))
+    counted = msgspec.structs.replace(response, label_counts={"\u202eBag": 1})
+    summary = Summary()
+    summary.add(counted)
+    for line in (line_of(failed, None), line_of(counted, None), *summary.text().splitlines()):
+        assert line.isprintable()
 
 
 def test_silence_ends_a_console_that_was_told_so() -> None:

@@ -173,6 +173,17 @@ def test_status_shows_what_waits() -> None:
     assert "read-analysis-requests" in result.output.splitlines()[2]
 
 
+def test_passwords_are_not_shown() -> None:
+    """Neither by `fashion config`, which people paste into reports, nor by the refusal of a URL."""
+    url = "pubsub://user:secret@project"
+    assert "secret" not in run("config", "--broker", url, "--json").output
+    assert "***@project" in run("config", "--broker", url).output
+    refused = run("status", "--broker", url)
+    assert refused.exit_code == ExitCode.SETTINGS_INVALID
+    assert "secret" not in refused.output
+    assert "***@project" in refused.output
+
+
 def test_config_shows_every_setting_with_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flag, a variable, the file: as they cover each other."""
     monkeypatch.setenv("FASHION_WORKER_THREADS", "3")

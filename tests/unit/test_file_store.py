@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,48 @@ def test_a_link_that_leads_outside_is_refused(store: FileStore, tmp_path: Path) 
     assert (tmp_path / "secret").read_bytes() == b"secret"
 
 
+def test_a_link_made_after_the_look_is_seen_too(
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is opened is looked at again: the path may lead elsewhere by then."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret")
+    store.declare()
+    (tmp_path / "store" / "a").symlink_to(outside)
+    monkeypatch.setattr(FileStore, "_is_inside", lambda *_: True)  # as it was a moment ago
+    with pytest.raises(PayloadForbidden, match="leads outside"):
+        store.read(f"{store.root}/a/secret", max_bytes=10)
+    with pytest.raises(PayloadForbidden, match="leads outside"):
+        store.create(f"{store.root}/a/new", b"x")
+    with pytest.raises(PayloadForbidden, match="leads outside"):
+        store.delete(f"{store.root}/a/secret")
+    assert [path.name for path in outside.iterdir()] == ["secret"]
+
+
+def test_a_link_within_the_store_is_followed(store: FileStore, tmp_path: Path) -> None:
+    """It leads to an object like any other."""
+    store.create(f"{store.root}/a/x", b"here")
+    (tmp_path / "store" / "b").symlink_to(tmp_path / "store" / "a")
+    assert store.read(f"{store.root}/b/x", max_bytes=10) == b"here"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder"])
+def test_what_is_no_file_is_no_object(store: FileStore, tmp_path: Path, kind: str) -> None:
+    """Nobody waits for a pipe's writer, and nothing is read from what has no size."""
+    store.declare()
+    path = tmp_path / "store" / "x"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    with pytest.raises(PayloadNotFound, match="no object"):
+        store.read(f"{store.root}/x", max_bytes=10)
+
+
 def test_a_store_behind_a_link_is_where_the_link_leads(tmp_path: Path) -> None:
     """The folder itself may be linked to; both names mean the same objects."""
     (tmp_path / "real").mkdir()
@@ -109,7 +152,7 @@ def test_a_disk_that_fails_may_do_better_later(
 ) -> None:
     """A write that fails is worth another attempt, and leaves nothing behind."""
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise fail_with(number)
 
     store.declare()

@@ -121,6 +121,17 @@ def test_an_unannounced_size_is_bounded_too() -> None:
         store.read(URI, max_bytes=99)
 
 
+@pytest.mark.parametrize("announced", ["1", "7", "many", "-1"])
+def test_a_server_that_announces_another_size_is_bounded(announced: str) -> None:
+    """Nothing over the bound is taken, and what is not as announced is asked for again."""
+    store, _ = scripted(answer(200, b"x" * 1000, Content_Length=announced), answer(200, b"pixels"))
+    if announced.isdecimal():
+        assert store.read(URI, max_bytes=2000) == b"pixels"
+    store, _ = scripted(answer(200, b"x" * 1000, Content_Length=announced))
+    with pytest.raises(PayloadTooLarge):
+        store.read(URI, max_bytes=99)
+
+
 def test_bytes_that_changed_on_the_way_are_read_again() -> None:
     """A checksum that does not hold is a hiccup, not an answer."""
     headers = {"X_Goog_Hash": f"crc32c={checksum(b'pixels')},md5=other"}

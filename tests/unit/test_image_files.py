@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import click
@@ -20,6 +22,7 @@ from handoff.contracts.errors import DataSetUnavailable
 from handoff.contracts.idx import encode_idx
 from handoff.image_files import arrays, lines
 from handoff.image_files.arrays import count_npz_images, holds_both_parts, read_npy, read_npz
+from handoff.image_files.blocks import open_image_array
 from handoff.image_files.kinds import kind_of
 from handoff.image_files.labels import labels_of, read_labels
 from handoff.image_files.options import Shape, Size
@@ -131,6 +134,8 @@ def test_a_cell_is_a_pixel_or_is_named(tmp_path: Path, cell: str) -> None:
         (b"pixel0\n1_0\n", "column pixel0 holds '1_0'"),
         (b"pixel0,pixel1\n,1\n", "column pixel0 holds an empty cell"),
         (b"0,1,2\n3,4,5\n", "has no header with columns pixel_0"),
+        (b"pixel" + 5_000 * b"1" + b"\n1\n", "has no header with columns pixel_0"),
+        (b"pixel0," + 50_000 * b"a," + b"pixel0\n", "names the column 'a' twice"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, content: bytes, words: str) -> None:
@@ -224,6 +229,31 @@ def test_a_damaged_array_file_is_read_or_refused(tmp_path: Path, data: st.DataOb
         read_npy(path) if kind == "npy" else read_npz(path)
     except DataSetUnavailable as error:
         assert str(path) in str(error)  # noqa: PT017 - either way is right
+
+
+@pytest.mark.parametrize("header", ["{'descr': (), 'fortran_order': False, 'shape': (1, 2, 2)}", 9_000 * "-" + "1"])
+def test_a_header_that_is_no_array_is_refused(tmp_path: Path, header: str) -> None:
+    """Whatever numpy, or Python's parser of literals, makes of it."""
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + b"1234")
+    for read in (read_npy, lambda each: open_image_array(each, "npy")):
+        with pytest.raises(DataSetUnavailable, match=r"is no "):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [("(0, 4294967295, 4294967295, 4294967295)", "too big"), (f"({2**63}, 2, 2)", "no file can hold")],
+)
+def test_a_shape_that_no_array_has_is_refused(tmp_path: Path, shape: str, words: str) -> None:
+    """Sides that are too long together, though there are no images; more images than Python counts."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}"
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        packed = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+        archive.writestr("images.npy", packed)
+    with pytest.raises(DataSetUnavailable, match=words):
+        open_image_array(path, "npz")
 
 
 def test_an_archive_under_the_name_of_an_array_is_refused(tmp_path: Path) -> None:
@@ -422,6 +452,20 @@ def test_a_huge_picture_needs_a_size(tmp_path: Path) -> None:
     with pytest.raises(DataSetUnavailable, match=r"is 2x4097 \(height x width\), over 4096 a side; give a --size"):
         read_picture(tmp_path / "x.png")
     assert read_picture(tmp_path / "x.png", size=(2, 2)).shape == (2, 2, 1)
+
+
+def test_a_decompression_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    """A few bytes that become gigabytes, also where the picture is to be made small."""
+    for side in (8_193, 65_000):
+        row = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+        chunks = [(b"IHDR", row), (b"IDAT", zlib.compress(bytes(1_000))), (b"IEND", b"")]
+        packed = (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+        (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+        with pytest.raises(DataSetUnavailable, match="pixels"):
+            read_picture(tmp_path / "x.png", size=(28, 28))
 
 
 def test_other_formats_are_not_tried(tmp_path: Path) -> None:

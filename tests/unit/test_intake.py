@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from handoff.contracts.envelope import MAX_BODY_BYTES
 from handoff.contracts.errors import (
     DeadlineExceeded,
     FashionError,
@@ -250,6 +251,31 @@ def test_a_stored_response_may_come_from_a_later_version(store: FakeStore) -> No
     store.create(response_uri(store.root, "r-1"), stored)
     assert read_response(store, "r-1") == response
     assert read_response(store, "r-2") is None
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"",
+        b"\xff",
+        b"{}",
+        b"[" * 100_000,
+        encode_body(AnalysisResponse(request_id="r-2", status="succeeded", image_count=1, worker="w", attempt=1)),
+        encode_body(AnalysisResponse(request_id="r-1", status="failed", image_count=1, worker="w", attempt=1)),
+    ],
+    ids=lambda stored: ascii(stored[:30]),
+)
+def test_what_is_no_stored_response_is_corrupt(intake: Intake, store: FakeStore, stored: bytes) -> None:
+    """Whoever may write into the store can put anything there: a refusal, never a redelivery loop."""
+    store.objects[response_uri(store.root, "r-1")] = stored
+    refusal(intake, delivery_of(upload(store, "r-1", batch_of(1)), attempt=2), PayloadCorrupt)
+
+
+def test_a_stored_response_is_a_small_message(store: FakeStore) -> None:
+    """What no broker would take is not read."""
+    store.objects[response_uri(store.root, "r-1")] = b" " * (MAX_BODY_BYTES + 1)
+    with pytest.raises(PayloadTooLarge):
+        read_response(store, "r-1")
 
 
 @pytest.mark.parametrize("what", ["model", "label"])

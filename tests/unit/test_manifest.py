@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,11 @@ def test_a_missing_field_is_refused_by_name(field: str) -> None:
         decode_manifest(raw)
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"{}", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"{", b"[]", b"null", b"{}", b"\xff\xfe", b'{"manifest_version": 1, "\xff": 1}', b'{"x":' + b"[" * 100_000],
+    ids=lambda raw: ascii(raw[:30]),
+)
 def test_what_is_no_manifest_is_refused(raw: bytes) -> None:
     """Bytes that are no JSON object with a version are refused."""
     with pytest.raises(ArtifactInvalid, match="no model manifest"):
@@ -122,6 +127,19 @@ def test_a_missing_file_is_refused(artifact: Path, name: str) -> None:
     """An artifact that lacks a file is refused by that file's name."""
     (artifact / name).unlink()
     with pytest.raises(ArtifactInvalid, match=name):
+        read_artifact(artifact)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx"])
+def test_what_is_no_file_is_refused(artifact: Path, name: str) -> None:
+    """A pipe or a device would be read without end; a folder not at all."""
+    (artifact / name).unlink()
+    os.mkfifo(artifact / name)
+    with pytest.raises(ArtifactInvalid, match=f"{name} is no file"):
+        read_artifact(artifact)
+    (artifact / name).unlink()
+    (artifact / name).symlink_to("/dev/zero")
+    with pytest.raises(ArtifactInvalid, match=f"{name} is no file"):
         read_artifact(artifact)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handoff.contracts.batches import Batch, decode_batch, encode_batch
+from handoff.contracts.batches import MAX_GZIP_MEMBERS, Batch, decode_batch, encode_batch
 from handoff.contracts.errors import FashionError, InvalidBatch, PayloadCorrupt, PayloadTooLarge
 from handoff.contracts.messages import PayloadFormat
 
@@ -87,6 +87,7 @@ def test_npy_shapes_orders_and_versions(shape: tuple[int, ...], order: str, vers
         (with_header("__import__('os').abort()"), "no Python literal"),
         (with_header("(" * 500), "no Python literal"),
         (with_header("{[]: 1}"), "no Python literal"),
+        (with_header("{'\\d': 1}"), "holds a backslash"),  # Python would warn of it in the worker's log
         (with_header(" " * 600), "longer than 512 bytes"),
     ],
 )
@@ -129,6 +130,12 @@ def test_a_gzip_bomb_is_too_large() -> None:
     bomb = gzip.compress(bytes(50_000_000))
     with pytest.raises(PayloadTooLarge, match="over 100000 bytes"):
         decode(bomb, "csv.gz")
+
+
+def test_a_gzip_file_of_countless_members_is_refused() -> None:
+    """They unpack to nothing, and take their time."""
+    with pytest.raises(PayloadCorrupt, match="over 16384 gzip members"):
+        decode(gzip.compress(b"") * (MAX_GZIP_MEMBERS + 1), "csv.gz", max_bytes=1_000_000)
 
 
 def test_gzip_of_several_members_is_one_file() -> None:

@@ -81,6 +81,10 @@ def test_shapes_must_fit() -> None:
         b"image_id,label_id,label,probability,probability_a\nx,0,a,1.0,z\n",
         b"image_id,label_id,label,probability,probability_a\nx,99999999999,a,1.0,1.0\n",
         b"image_id,label_id,label,probability,probability_a\nx,zero,a,1.0,1.0\n",
+        b"image_id,label_id,label,probability,probability_a\nx,1,a,1.0,1.0\n",
+        b"image_id,label_id,label,probability,probability_a\nx,-1,a,1.0,1.0\n",
+        b"image_id,label_id,label,probability,probability_a\nx,0,a,1.0,nan\n",
+        b"image_id,label_id,label,probability,probability_a\nx,0,a,1.0,2\n",
         b'image_id,label_id,label,probability,probability_a\n"x,0,a,1.0,1.0\n',
     ],
 )

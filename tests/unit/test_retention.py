@@ -263,10 +263,10 @@ def test_an_object_is_created_though_its_folder_is_swept_away(
     """An empty folder may go between its making and its first object."""
     real, swept_away = os.link, iter([True, True, False])
 
-    def link(partial: Path, path: Path) -> None:
+    def link(partial: Path, name: str, *, dst_dir_fd: int) -> None:
         if next(swept_away):
-            path.parent.rmdir()
-        real(partial, path)
+            (root / "results" / "1").rmdir()
+        real(partial, name, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(file.os, "link", link)
     assert store.create(f"{store.root}/results/1/response.json", b"x") is True

@@ -207,6 +207,27 @@ def test_last_decimals_of_another_processor_are_taken_over(service: Service) -> 
     assert service.store.objects[first.predictions_uri] == nearly
 
 
+@pytest.mark.parametrize(
+    ("image_ids", "labels"), [(["image-0", "image-1"], MANIFEST.labels), (["x"], MANIFEST.labels), (["image-0"], "ab")]
+)
+def test_stored_predictions_of_other_images_are_refused(
+    service: Service, image_ids: list[str], labels: list[str]
+) -> None:
+    """Whoever may write into the store can put them under the very name: a failed response, never a redelivery loop."""
+    delivery = service.request("r-1", 255)
+    service.store.objects[predictions_uri(service.store.root, "r-1")] = b"of another model"
+    first = service.serve(delivery)[-1]
+    del service.store.objects[response_uri(service.store.root, "r-1")]
+    assert first.predictions_uri is not None
+    probabilities = np.full((len(image_ids), 2), 0.5, np.float32)
+    service.store.objects[first.predictions_uri] = encode_predictions(image_ids, probabilities, labels)
+    second = FakeDelivery(delivery.message, attempt=2)
+    response = service.serve(second)[-1]
+    assert response.error is not None
+    assert response.error.code == "payload_corrupt"
+    assert second.ends == ["ack"]
+
+
 @pytest.mark.parametrize("attempt", [1, 2])
 @pytest.mark.parametrize(
     "changes", [{"checksum": None}, {"labels": ["dark"]}, {"model": "fashion:7"}], ids=["batch", "labels", "model"]

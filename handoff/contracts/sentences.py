@@ -1,0 +1,28 @@
+"""Sentences that quote what strangers sent and what vendors said: one line, of bounded length, without passwords."""
+
+from __future__ import annotations
+
+import re
+
+# Room for an address of a store, the longest thing that is quoted whole more often than not.
+MAX_SENTENCE_CHARACTERS = 1_000
+
+# user:password@ of a URL, and what follows `Bearer` in a header.
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]*(?=@)|(?<=\bBearer )\S+")
+
+
+def as_sentence(text: str, *, most: int = MAX_SENTENCE_CHARACTERS) -> str:
+    """Put a text on one line of at most `most` characters; what could forge a log line or steer a terminal is escaped.
+
+    White space, line ends among it, becomes single spaces where there is anything to escape.
+    """
+    if not text.isprintable():
+        shown = " ".join(text[: 2 * most].split())
+        text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in shown)
+    text = without_credentials(text)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def without_credentials(text: str) -> str:
+    """Put stars in the place of what lets somebody in: logs and terminals are read by more people than settings."""
+    return _CREDENTIALS.sub("***", text)
