@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from handoff.contracts import sentences
 from handoff.dead_letters import ID_DIGITS, Letter
 
 # A UUID with its dashes, or where there is little room its beginning; the longest code of docs/CONTRACT.md.
@@ -28,8 +29,7 @@ BYTES_PER_LINE = 32
 
 def printable(text: str, most: int = MAX_VALUE_CHARACTERS) -> str:
     """Make text fit for one line of a terminal: what would steer it is written as an escape, and it is cut."""
-    shown = text if len(text) <= most else text[: most - 1] + "…"
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
+    return sentences.printable(text if len(text) <= most else text[: most - 1] + "…")
 
 
 def header(*, columns: int | None = None) -> str:

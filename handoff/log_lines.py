@@ -6,6 +6,8 @@ import json
 import logging
 from datetime import UTC, datetime
 
+from handoff.contracts.sentences import printable
+
 # A line is read by people and cut by collectors at some length; ours are a tenth of this.
 MOST_CHARACTERS = 4000
 
@@ -35,10 +37,3 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             said["exception"] = self.formatException(record.exc_info)
         return json.dumps(said, default=str)
-
-
-def printable(text: str) -> str:
-    """The text with control characters, line ends and the like escaped."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)

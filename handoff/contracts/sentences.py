@@ -17,10 +17,16 @@ def as_sentence(text: str, *, most: int = MAX_SENTENCE_CHARACTERS) -> str:
     White space, line ends among it, becomes single spaces where there is anything to escape.
     """
     if not text.isprintable():
-        shown = " ".join(text[: 2 * most].split())
-        text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in shown)
+        text = printable(" ".join(text[: 2 * most].split()))
     text = without_credentials(text)
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """Escape control characters, line ends and whatever else is not printable, as Python writes it."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
 def without_credentials(text: str) -> str:
