@@ -387,6 +387,20 @@ def test_nothing_to_resume_is_no_error() -> None:
     assert resume().stdout.strip() == NOTHING_TO_RESUME
 
 
+def test_a_run_is_gone_on_with_from_another_folder(
+    service: MortalService, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal knows where the images lie."""
+    service.death.point, service.death.left = "before publish", 5
+    with pytest.raises(Killed):
+        command.main(["x.npy", "--batch-size", "2"])
+    service.death.__init__()  # type: ignore[misc]
+    (path,) = (folder / "var" / "journals").glob("*.journal")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    assert figures(resume("--journal", str(path), "--wait", "--json"))["answered"] == BATCHES
+
+
 def test_a_repeated_source_is_gone_on_with(service: MortalService, folder: Path) -> None:
     """In its second turn, with batches that end where the images do."""
     service.death.point, service.death.left = "after publish", 10
