@@ -48,10 +48,10 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     @property
     def _source(self) -> Path:
-        return SAMPLE_IMAGES if self.images is None else Path(self.images)
+        return SAMPLE_IMAGES if self.images is None else _as_named(Path(self.images))
 
     def _all_batches(self) -> Iterator[Batch]:
-        labels = SAMPLE_LABELS if self.images is None else Path(self.labels) if self.labels else None
+        labels = SAMPLE_LABELS if self.images is None else _as_named(Path(self.labels)) if self.labels else None
         for _ in range(self.repeat):
             images = read_images(self._source, labels=labels, size=self.size, channels=self.channels)
             yield from batches(images, size=self.batch_size)
@@ -81,6 +81,11 @@ class Run(Struct, frozen=True, kw_only=True):
 def deployment_of(settings: Settings) -> Deployment:
     """Say where requests go, the same from whatever folder a console is started."""
     return Deployment(_absolute(settings.broker), _absolute(settings.store))
+
+
+def _as_named(path: Path) -> Path:
+    """The name that a user standing here gives a file; the journal has the whole path, for a run resumed elsewhere."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _absolute(url: str) -> str:

@@ -290,6 +290,18 @@ def test_a_temporary_subscription_goes_with_its_client(broker: Broker, topology:
         broker.subscribe(replace(spec, temporary=False), Limits())
 
 
+def test_a_client_that_comes_back_finds_what_came_meanwhile(
+    broker: Broker, connect_broker: Callable[[], Broker], topology: Topology
+) -> None:
+    """One that was killed could not close: its next process joins the same subscription."""
+    spec = topology.responses_for("client-d")
+    connect_broker().subscribe(spec, Limits())
+    publish(broker, topology.responses_topic, Message(body=b"x", attributes={"client_id": "client-d"}))
+    (delivery,) = Consumer(connect_broker().subscribe(spec, Limits())).take()
+    assert delivery.message.body == b"x"
+    delivery.ack()
+
+
 def test_the_backlog_counts_what_is_not_acked(broker: Broker, topology: Topology) -> None:
     """Held or waiting, where the broker can say at all."""
     publish(broker, topology.requests_topic, *numbered(3))
