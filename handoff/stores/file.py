@@ -6,7 +6,6 @@ name is taken: a reader, or a crash, sees a whole object or none.
 
 from __future__ import annotations
 
-import errno
 import io
 import itertools
 import os
@@ -147,10 +146,6 @@ class FileStore:
             return open_object(path, folder=self._folder)
         except _NO_OBJECT as error:
             raise PayloadNotFound(f"There is no object at {uri}.") from error
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # a socket
-                raise PayloadNotFound(f"There is no object at {uri}.") from error
-            raise
 
     def _give_name(self, partial: Path, path: Path) -> None:
         with opened_folder(path.parent, folder=self._folder) as above:
