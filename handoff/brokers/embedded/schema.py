@@ -10,13 +10,6 @@ VERSION = 3
 # A delivery is counted by the file itself, so that no way of adding or removing one can miss it. Ids of subscriptions
 # are never given twice: what waited on a dropped one is removed bit by bit, and must not pass to the next.
 # `published_at` is the calendar's, every other time the file's own clock's; `entered_at` is that of the publishing.
-CLOCK = """
-CREATE TABLE IF NOT EXISTS clock (
-    boot_id TEXT NOT NULL,
-    started_at REAL NOT NULL
-);
-"""
-
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS topic (
     name TEXT PRIMARY KEY
@@ -77,6 +70,14 @@ CREATE TRIGGER delivery_ended AFTER DELETE ON delivery BEGIN
     DELETE FROM message WHERE id = OLD.message_id AND unacked_count = 1;
     UPDATE message SET unacked_count = unacked_count - 1 WHERE id = OLD.message_id;
 END;
+"""
+
+# Which start of the machine it was set for, and what it showed at the zero of the machine's clock (`FileClock`).
+CLOCK = """
+CREATE TABLE IF NOT EXISTS clock (
+    boot_id TEXT NOT NULL,
+    started_at REAL NOT NULL
+);
 """
 
 # Version 1 counted no deliveries, gave ids of subscriptions again, and knew no upkeep.
