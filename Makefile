@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test test-unit check bench bench-long bench-models emulators train lock clean
+.PHONY: help demo install install-dev test test-unit check bench bench-long bench-models chaos emulators train lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,12 @@ bench-long: .venv/dev.stamp  ## Measure a backlog of a million requests and memo
 
 bench-models: .venv/dev.stamp  ## Measure models, runtimes and precisions on one core: a table, JSON and a chart
 	@$(BIN)/python bench/models.py $(ARTIFACTS)
+
+BROKER ?= embedded
+KILLS ?= 20
+REQUESTS ?= 2000
+chaos: .venv/dev.stamp  ## Kill workers, client and broker under load: BROKER=embedded|pubsub KILLS=20 REQUESTS=2000
+	@$(BIN)/python chaos/run.py --broker $(BROKER) --kills $(KILLS) --requests $(REQUESTS)
 
 emulators: .venv/dev.stamp  ## Run the Pub/Sub emulator and a GCS server until Ctrl-C
 	@$(BIN)/python tests/servers.py

@@ -34,6 +34,9 @@ PROGRAMS = {
     "classify": Program("fashion_client.classify_images", "Classify any number of images into one CSV file."),
     "receive": Program("fashion_client.get_analysis_outputs", "Show responses as they come, and sum up."),
     "status": Program("handoff.operations", "Show how much waits on each subscription.", "status_command"),
+    "dead-letters": Program(
+        "handoff.dead_letter_commands", "List, show, replay or drop what could not be served.", "group"
+    ),
     "clean": Program("handoff.cleaning", "Remove messages, requests and results over their retention."),
     "config": Program("handoff.operations", "Show every setting and where it comes from.", "config_command"),
     "train": Program("ml_model_development.code.build_model", "Train a model and write its artifact."),

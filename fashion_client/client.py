@@ -6,6 +6,7 @@ import hashlib
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal, Self
@@ -15,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fashion_client.receiving import Receiver, once_each
-from fashion_client.submission import Submission
+from fashion_client.submission import Prepared, Submission
 from handoff.brokers.urls import open_broker
 from handoff.contracts.batches import Batch, encode_batch
 from handoff.contracts.envelope import new_traceparent, request_message
-from handoff.contracts.errors import InvalidBatch, SettingsInvalid
+from handoff.contracts.errors import InvalidBatch, PayloadTooLarge, RequestConflict, SettingsInvalid
 from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, PayloadFormat, RequestId
 from handoff.contracts.objects import batch_uri
 from handoff.contracts.protocols import Broker, Limits, Store
@@ -37,14 +38,15 @@ SERVICE_NAME = "fashion-client"
 """What its spans are filed under."""
 
 Images = npt.NDArray[np.uint8]
-Receive = Literal["own", "shared", "nothing"]
+Receive = Literal["own", "stream", "shared", "nothing"]
 
 
 class Client:
     """A connection to the service; thread-safe.
 
     With `receive="own"` it has a response subscription of its own, which nobody else reads and which goes away with
-    it; `"shared"` competes with the other receive consoles instead, and `"nothing"` only sends.
+    it; `"stream"` has one too, read through `responses`, for whoever keeps no future for each of a million requests.
+    `"shared"` competes with the other receive consoles instead, and `"nothing"` only sends.
 
         with Client.open("embedded:var/queue.db", "file:var/store") as client:
             result = client.submit(images).result(timeout_s=30)
@@ -72,8 +74,9 @@ class Client:
             own = broker.subscribe(topology.responses_for(client_id), RESPONSE_LIMITS)
             self._receiver = Receiver(own, tracer=tracer, topic=topology.responses_topic)
             self._receiver.start()
-        elif receive == "shared":
-            self._subscription = broker.subscribe(topology.responses, RESPONSE_LIMITS)
+        elif receive != "nothing":
+            spec = topology.responses if receive == "shared" else topology.responses_for(client_id)
+            self._subscription = broker.subscribe(spec, RESPONSE_LIMITS)
 
     @classmethod
     def open(
@@ -133,15 +136,82 @@ class Client:
         alone: the predictions' image ids are then the positions in the batch.
 
         Shapes: images uint8 (N, H, W) or (N, H, W, C)
-        Raises: InvalidBatch: not such images; SettingsInvalid; StoreUnavailable; BrokerUnavailable
+        Raises: InvalidBatch: not such images; RequestConflict: the id was used for another batch; SettingsInvalid;
+            StoreUnavailable; BrokerUnavailable
         """
         batch = images if isinstance(images, Batch) else _batch_of(images, image_ids=image_ids, labels=labels)
         request_id = _checked(request_id or uuid.uuid4().hex)
-        with self._sending(request_id) as span:
-            request = self._upload(batch, request_id, format)
-            request = msgspec.structs.replace(request, model=model, deadline=deadline)
-            expected = self._receiver.expect(request_id) if self._receiver else Future[AnalysisResponse]()
-            self._publish(request, traceparent=span.traceparent)
+        with self.sending(request_id) as span:
+            prepared = self.prepare(batch, format=format, model=model, deadline=deadline, request_id=request_id)
+            is_new = self.upload(prepared)
+            return self.publish(prepared.request, republished=not is_new, span=span)
+
+    def sending(self, request_id: str) -> Span:
+        """The span of the steps of `submit`, for whoever takes them one by one in a `with` block, in one thread."""
+        topic = self._topology.requests_topic
+        said = messaging_attributes("publish", topic=topic, request_id=request_id, client_id=self.client_id)
+        return self._tracer.span(f"publish {topic}", kind="producer", attributes=said)
+
+    def prepare(
+        self,
+        batch: Batch,
+        *,
+        format: PayloadFormat = "csv",
+        model: str | None = None,
+        deadline: datetime | None = None,
+        request_id: str | None = None,
+    ) -> Prepared:
+        """Encode a batch and make the request for it; nothing leaves this process. The first step of `submit`.
+
+        Raises: SettingsInvalid: the id is none
+        """
+        request_id = _checked(request_id or uuid.uuid4().hex)
+        with self._tracer.span("encode"):
+            data = encode_batch(batch, format=format)
+        request = AnalysisRequest(
+            request_id=request_id,
+            batch_uri=batch_uri(self._store.root, request_id, format),
+            format=format,
+            image_count=len(batch),
+            checksum=f"sha256:{hashlib.sha256(data).hexdigest()}",
+            model=model,
+            deadline=deadline,
+            # npy carries pixels alone; the CSV formats carry the labels in the object.
+            labels=batch.labels if format == "npy" else None,
+        )
+        return Prepared(request, data)
+
+    def upload(self, prepared: Prepared) -> bool:
+        """Store a prepared batch; False when it was there already. The second step of `submit`.
+
+        Raises: RequestConflict: another batch is there; StoreUnavailable
+        """
+        uri = prepared.request.batch_uri
+        with self._tracer.span("upload"):
+            is_new = self._store.create(uri, prepared.data)
+        if is_new:
+            return True
+        try:
+            is_same = self._store.read(uri, max_bytes=len(prepared.data)) == prepared.data
+        except PayloadTooLarge:
+            is_same = False
+        if not is_same:
+            raise RequestConflict(
+                f"The request id {prepared.request.request_id} was used for another batch; give this one an id of its"
+                " own."
+            )
+        return False
+
+    def publish(self, request: AnalysisRequest, *, republished: bool = False, span: Span | None = None) -> Submission:
+        """Publish the request for a batch that lies in the store; `republished` where it may have been before.
+
+        The last step of `submit`; returns when the broker has it. The message carries the span of `sending`.
+
+        Raises: BrokerUnavailable; SettingsInvalid
+        """
+        expected = self._receiver.expect(request.request_id) if self._receiver else Future[AnalysisResponse]()
+        with self.sending(request.request_id) if span is None else nullcontext(span) as sending:
+            self._publish(request, republished=republished, traceparent=sending.traceparent)
         return Submission(request, response=expected, store=self._store)
 
     def submit_again(self, submission: Submission) -> None:
@@ -149,8 +219,8 @@ class Client:
 
         Raises: BrokerUnavailable
         """
-        with self._sending(submission.request_id) as span:
-            self._publish(submission.request, traceparent=span.traceparent, republished=True)
+        with self.sending(submission.request_id) as span:
+            self._publish(submission.request, republished=True, traceparent=span.traceparent)
 
     def stored_response(self, request_id: str) -> AnalysisResponse | None:
         """Ask the store for a response whose message was lost; None while the request is not answered.
@@ -160,14 +230,16 @@ class Client:
         return read_response(self._store, request_id)
 
     def responses(self) -> Iterator[AnalysisResponse]:
-        """Yield responses from the shared subscription, each request once, until `stop_receiving`.
+        """Yield responses from the shared or the streamed subscription, each request once, until `stop_receiving`.
 
         A response is acked when the next one is asked for, so one whose handling failed comes again.
 
-        Raises: SettingsInvalid: this client does not receive from it; BrokerUnavailable
+        Raises: SettingsInvalid: this client has neither, or it has gone; BrokerUnavailable
         """
         if self._subscription is None:
-            raise SettingsInvalid('Open the client with receive="shared" to read everybody\'s responses.')
+            raise SettingsInvalid(
+                'Open the client with receive="shared" to read everybody\'s responses, or "stream" to read its own.'
+            )
         return once_each(self._subscription, tracer=self._tracer, topic=self._topology.responses_topic)
 
     def stop_receiving(self) -> None:
@@ -177,13 +249,7 @@ class Client:
         if self._subscription is not None:
             self._subscription.close()
 
-    def _sending(self, request_id: str) -> Span:
-        """The span of all that is done until a request is published; its message carries it to the worker."""
-        topic = self._topology.requests_topic
-        said = messaging_attributes("publish", topic=topic, request_id=request_id, client_id=self.client_id)
-        return self._tracer.span(f"publish {topic}", kind="producer", attributes=said)
-
-    def _publish(self, request: AnalysisRequest, *, traceparent: str | None, republished: bool = False) -> None:
+    def _publish(self, request: AnalysisRequest, *, republished: bool, traceparent: str | None) -> None:
         message = request_message(
             request,
             client_id=self.client_id,
@@ -193,22 +259,6 @@ class Client:
         )
         with self._tracer.span("publish"):
             self._broker.publish(self._topology.requests_topic, message).result()
-
-    def _upload(self, batch: Batch, request_id: str, format: PayloadFormat) -> AnalysisRequest:
-        with self._tracer.span("encode"):
-            data = encode_batch(batch, format=format)
-        uri = batch_uri(self._store.root, request_id, format)
-        with self._tracer.span("upload"):
-            self._store.create(uri, data)
-        return AnalysisRequest(
-            request_id=request_id,
-            batch_uri=uri,
-            format=format,
-            image_count=len(batch),
-            checksum=f"sha256:{hashlib.sha256(data).hexdigest()}",
-            # npy carries pixels alone; the CSV formats carry the labels in the object.
-            labels=batch.labels if format == "npy" else None,
-        )
 
 
 def _checked(request_id: str) -> str:

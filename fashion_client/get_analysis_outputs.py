@@ -17,15 +17,13 @@ import click
 
 from fashion_client.client import Client
 from fashion_client.submission import Result
-from fashion_client.summary import Summary
+from fashion_client.summary import Summary, line_of
 from handoff.console import Command, json_option, log_to_stderr, print_json, settings_from, settings_options
 from handoff.contracts.errors import ExitCode, SettingsInvalid
 from handoff.contracts.messages import AnalysisResponse
 from handoff.progress import Progress
 from handoff.settings import Settings
 from handoff.stores.urls import open_store
-
-LABELS_SHOWN = 3
 
 
 @click.command("receive", cls=Command)
@@ -74,18 +72,6 @@ def command(**options: Any) -> None:  # noqa: ANN401 - click passes them so
     if options["as_json"]:
         print_json(summary.figures())
     click.get_current_context().exit(ExitCode.PREDICTIONS_FAILED if summary.failed_count else ExitCode.OK)
-
-
-def line_of(response: AnalysisResponse, latency_ms: float | None) -> str:
-    """One response as a line."""
-    if response.error is not None:
-        return f"{response.request_id}  FAILED  {response.error.code}: {response.error.message}"
-    common = sorted(response.label_counts.items(), key=lambda entry: -entry[1])
-    shown = ", ".join(f"{label} {count}" for label, count in common[:LABELS_SHOWN])
-    shown += ", …" if len(common) > LABELS_SHOWN else ""
-    right = f"  {response.correct_count / response.labelled_count:.1%} right" if response.labelled_count else ""
-    took = f"  {latency_ms:.0f} ms" if latency_ms is not None else ""
-    return f"{response.request_id}  {response.image_count} images{right}{took}  {response.worker}  {shown}"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 from handoff.contracts.envelope import client_id_of, parse_response, traceparent_of
-from handoff.contracts.errors import BrokerUnavailable, MalformedMessage
+from handoff.contracts.errors import FashionError, MalformedMessage
 from handoff.contracts.messages import AnalysisResponse
 from handoff.contracts.protocols import Delivery, Message, Subscription
 from handoff.telemetry.tracing import NO_TRACER, Span, Tracer, messaging_attributes
@@ -70,7 +70,7 @@ class Receiver:
         self._tracer = tracer
         self._topic = topic
         self._waiting: dict[str, Future[AnalysisResponse]] = {}
-        self._failure: BrokerUnavailable | None = None
+        self._failure: FashionError | None = None
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="responses", daemon=True)
 
@@ -98,7 +98,7 @@ class Receiver:
                 if response is not None:
                     self._hand_over(response, delivery.message)
                 delivery.ack()
-        except BrokerUnavailable as error:
+        except FashionError as error:  # an outage, or a subscription that has gone: nothing will come any more
             with self._lock:
                 self._failure = error
                 waiting, self._waiting = self._waiting, {}

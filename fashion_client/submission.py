@@ -21,6 +21,14 @@ MAX_PREDICTIONS_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """A batch made ready to be sent: the request for it, and the bytes of its object."""
+
+    request: AnalysisRequest
+    data: bytes
+
+
+@dataclass(frozen=True)
 class Result:
     """A succeeded request: its response, and its predictions when they are asked for."""
 

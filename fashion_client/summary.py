@@ -1,4 +1,4 @@
-"""Figures over many responses."""
+"""Responses as lines, and figures over many of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from handoff.contracts.messages import AnalysisResponse
 
 PERCENTILES = (50, 95, 99)
+LABELS_SHOWN = 3
 
 # Latencies kept for the percentiles: 8 bytes each, the newest ones of a console that runs for long.
 MOST_LATENCIES = 1_000_000
@@ -97,3 +98,15 @@ class Summary:
         if not self._latencies_ms:
             return None
         return round(float(np.percentile(self._latencies_ms, percentile)), 3)
+
+
+def line_of(response: AnalysisResponse, latency_ms: float | None) -> str:
+    """One response as a line."""
+    if response.error is not None:
+        return f"{response.request_id}  FAILED  {response.error.code}: {response.error.message}"
+    common = sorted(response.label_counts.items(), key=lambda entry: -entry[1])
+    shown = ", ".join(f"{label} {count}" for label, count in common[:LABELS_SHOWN])
+    shown += ", …" if len(common) > LABELS_SHOWN else ""
+    right = f"  {response.correct_count / response.labelled_count:.1%} right" if response.labelled_count else ""
+    took = f"  {latency_ms:.0f} ms" if latency_ms is not None else ""
+    return f"{response.request_id}  {response.image_count} images{right}{took}  {response.worker}  {shown}"

@@ -62,6 +62,8 @@ class ClientSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batch_size: int = 100
     format: PayloadFormat = "csv"
     timeout_s: float = 60.0
+    max_publications: int = 5
+    journals: str = "var/journals"
 
 
 class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,6 +214,7 @@ def _check(settings: Settings) -> None:
         "store_retention_s": 0,
         "client.batch_size": 1,
         "client.timeout_s": 0,
+        "client.max_publications": 1,
         "topology.ack_deadline_s": 1,
         "topology.max_attempts": 1,
         "topology.retention_s": 1,

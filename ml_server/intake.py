@@ -23,7 +23,7 @@ from handoff.contracts.images import Batch, excerpt, place
 from handoff.contracts.manifest import Manifest
 from handoff.contracts.messages import AnalysisRequest
 from handoff.contracts.protocols import Store
-from handoff.stores.responses import read_response
+from handoff.stores.responses import read_answer
 from ml_server.outcomes import Reply
 from ml_server.work import Work
 
@@ -44,8 +44,8 @@ class Intake:
     def take_in(self, work: Work) -> Reply | None:
         """Fill in what the request says and its images; or the reply, where it was answered before.
 
-        The store is asked for that when the request is redelivered, or is about to be refused. A first delivery is
-        rarely an old request published again, and then the look is made up for: nothing is stored twice.
+        The store is asked for that when the request comes again, or is about to be refused. What comes for the first
+        time is rarely an old request, and then the look is made up for: nothing is stored twice.
 
         Raises: MalformedMessage; RequestRefused; StoreUnavailable
         """
@@ -54,13 +54,13 @@ class Intake:
         if work.received.requested_at is not None:
             waited_s = (datetime.now(UTC) - work.received.requested_at).total_seconds()
             work.timings_ms["queued"] = round(max(0.0, waited_s * 1e3), 3)
-        redelivered = work.delivery.attempt > 1
-        if redelivered and (answered := read_response(self._store, request.request_id)) is not None:
+        comes_again = work.delivery.attempt > 1 or work.received.republished
+        if comes_again and (answered := read_answer(self._store, request)) is not None:
             return Reply(answered)
         try:
             self._take_images(work, request)
         except RequestRefused:
-            if redelivered or (answered := read_response(self._store, request.request_id)) is None:
+            if comes_again or (answered := read_answer(self._store, request)) is None:
                 raise
             return Reply(answered)
         return None

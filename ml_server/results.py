@@ -12,7 +12,10 @@ import numpy.typing as npt
 from classifiers.protocol import Probabilities
 from handoff.artifacts import Artifact
 from handoff.contracts.envelope import fit_inline
+from handoff.contracts.errors import PayloadNotFound, PayloadTooLarge
+from handoff.contracts.fingerprint import answer_fingerprint, request_fingerprint
 from handoff.contracts.messages import (
+    AnalysisRequest,
     AnalysisResponse,
     FailureReason,
     ModelReference,
@@ -22,7 +25,7 @@ from handoff.contracts.messages import (
 from handoff.contracts.objects import predictions_uri, response_uri
 from handoff.contracts.predictions import decode_predictions, encode_predictions
 from handoff.contracts.protocols import Store
-from handoff.stores.responses import read_response
+from handoff.stores.responses import read_answer
 from ml_server.intake import UNKNOWN_LABEL
 from ml_server.work import Work
 
@@ -51,33 +54,57 @@ class Results:
 
         When another worker was first, its objects stay and its response is the answer.
 
-        Raises: StoreUnavailable
+        Raises: RequestConflict: what was answered under its id is another request; StoreUnavailable
         """
         assert work.received is not None  # noqa: S101 - a work with probabilities was received
-        request_id = work.received.request.request_id
-        uri = predictions_uri(self._store.root, request_id)
-        best = self._store_predictions(work, uri)
+        request = work.received.request
+        stored = self._store_predictions(work, request)
+        if isinstance(stored, AnalysisResponse):
+            return stored
         work.lap("store")
         work.timings_ms["total"] = round((time.perf_counter() - work.pulled_at) * 1e3, 3)
-        response = fit_inline(self._succeeded(work, uri, best))
-        if self._store.create(response_uri(self._store.root, request_id), encode_body(response)):
+        response = fit_inline(self._succeeded(work, request, *stored))
+        if self._store.create(response_uri(self._store.root, request.request_id), encode_body(response)):
             return response
-        return read_response(self._store, request_id) or response
+        return read_answer(self._store, request) or response
 
-    def _store_predictions(self, work: Work, uri: str) -> Best:
+    def _store_predictions(self, work: Work, request: AnalysisRequest) -> tuple[str, Best] | AnalysisResponse:
+        """Where the predictions of this request by this model lie, and what they say; or the response, if there is one.
+
+        Other predictions without a response are what a worker left that died, had another model or was given another
+        request under the same id. They stay, and these lie beside them under a name that says what they are of.
+        """
         assert work.probabilities is not None  # noqa: S101 - it was classified
         data = encode_predictions(work.image_ids, work.probabilities, self._labels)
+        best = _best(work.probabilities.argmax(axis=1), work.probabilities)
+        uri = predictions_uri(self._store.root, request.request_id)
         if self._store.create(uri, data):
-            return _best(work.probabilities.argmax(axis=1), work.probabilities)
+            return uri, best
+        answered = read_answer(self._store, request)
+        if answered is not None:
+            return answered
+        if self._holds(uri, data):
+            return uri, best
+        fingerprint = answer_fingerprint(request, self._model)
+        uri = predictions_uri(self._store.root, request.request_id, fingerprint=fingerprint)
+        if self._store.create(uri, data):
+            return uri, best
+        # The same request and model; on another processor its last decimals may be others.
         table = decode_predictions(self._store.read(uri, max_bytes=max(2 * len(data), 1024)))
-        return _best(table.label_ids.astype(np.int64), table.probabilities)
+        return uri, _best(table.label_ids.astype(np.int64), table.probabilities)
 
-    def _succeeded(self, work: Work, uri: str, best: Best) -> AnalysisResponse:
+    def _holds(self, uri: str, data: bytes) -> bool:
+        try:
+            return self._store.read(uri, max_bytes=len(data)) == data
+        except (PayloadNotFound, PayloadTooLarge):
+            return False
+
+    def _succeeded(self, work: Work, request: AnalysisRequest, uri: str, best: Best) -> AnalysisResponse:
         assert work.received is not None  # noqa: S101 - it was classified
         label_ids = best.label_ids
         labelled, correct = _count_correct(label_ids, work.true_label_ids)
         return AnalysisResponse(
-            request_id=work.received.request.request_id,
+            request_id=request.request_id,
             status="succeeded",
             image_count=len(label_ids),
             worker=self._worker,
@@ -88,6 +115,7 @@ class Results:
             labelled_count=labelled,
             correct_count=correct,
             model=self._model,
+            request_fingerprint=request_fingerprint(request),
             requested_at=work.received.requested_at,
             timings_ms=work.timings_ms,
         )

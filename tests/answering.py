@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from fashion_client.client import Client
+from fashion_client.client import Client, Receive
 from handoff.contracts.batches import decode_batch
 from handoff.contracts.envelope import parse_request, response_message
 from handoff.contracts.errors import BrokerUnavailable, PayloadNotFound
@@ -82,12 +82,17 @@ class AnsweringService:
         self._held: list[AnalysisRequest] = []
         self._incoming = Incoming()
 
-    def client(self) -> Client:
+    def client(self, *, client_id: str = "me", receive: Receive = "own") -> Client:
         """Connect, as another process does."""
         self._incoming = Incoming()
         self._held = []
-        broker = AnsweringBroker(self._incoming, self._take)
-        return Client(broker, store=self.store, topology=Topology(), client_id="me")
+        return Client(
+            self.broker(self._incoming), store=self.store, topology=Topology(), client_id=client_id, receive=receive
+        )
+
+    def broker(self, incoming: Incoming) -> FakeBroker:
+        """The connection of one client, which receives what is put into `incoming`."""
+        return AnsweringBroker(incoming, self.take)
 
     def break_broker(self) -> None:
         """Let the client's subscription fail."""
@@ -98,7 +103,8 @@ class AnsweringService:
         while self._held:
             self._respond(self._held.pop())
 
-    def _take(self, request: AnalysisRequest) -> None:
+    def take(self, request: AnalysisRequest) -> None:
+        """Answer a request, or keep it until enough are held."""
         with self._lock:  # a client uploads in several threads
             self._take_one(request)
 

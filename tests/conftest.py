@@ -25,14 +25,14 @@ ConnectBroker = Callable[[], Broker]
 @pytest.fixture(scope="session")
 def pubsub_server() -> Iterator[str]:
     """The official emulator, for the whole session."""
-    with _serving(servers.pubsub_emulator, "PUBSUB_EMULATOR_HOST") as host:
+    with serving(servers.pubsub_emulator, "PUBSUB_EMULATOR_HOST") as host:
         yield host
 
 
 @pytest.fixture(scope="session")
 def storage_server() -> Iterator[str]:
     """A Cloud Storage server, for the whole session."""
-    with _serving(servers.storage_server, "STORAGE_EMULATOR_HOST") as host:
+    with serving(servers.storage_server, "STORAGE_EMULATOR_HOST") as host:
         yield host
 
 
@@ -121,7 +121,7 @@ def store(store_url: str) -> Store:
 
 
 @contextmanager
-def _serving(start: Callable[[], AbstractContextManager[str]], variable: str) -> Iterator[str]:
+def serving(start: Callable[[], AbstractContextManager[str]], variable: str) -> Iterator[str]:
     """Start a server and tell the SDK where it is; without one, skip here but fail where CI promises it."""
     with ExitStack() as stack:
         try:

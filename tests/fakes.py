@@ -75,7 +75,9 @@ class FakeStore:
         """Write an object unless one is there."""
         self._answer(uri)
         self.creates.append(uri)
-        return self.objects.setdefault(uri, data) is data
+        # A copy: the same object given twice must not look as if it were new twice.
+        copy = bytes(bytearray(data))
+        return self.objects.setdefault(uri, copy) is copy
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """List objects."""

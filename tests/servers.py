@@ -29,13 +29,13 @@ class ServerAbsent(Exception):
 
 
 @contextmanager
-def pubsub_emulator() -> Iterator[str]:
-    """Run the official Pub/Sub emulator; its address, as PUBSUB_EMULATOR_HOST wants it."""
+def pubsub_emulator(*, port: int = 0) -> Iterator[str]:
+    """Run the official Pub/Sub emulator, which keeps nothing beyond its end; its address for PUBSUB_EMULATOR_HOST."""
     java = shutil.which("java")
     jar = next(_emulator_jars(), None)
     if not java or not jar:
         raise ServerAbsent("no Pub/Sub emulator: install Java 17 and google-cloud-cli-pubsub-emulator")
-    port = free_port()
+    port = port or free_port()
     # The quick compiler alone: for the minutes that it runs, the optimising one costs more than it saves.
     options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     command = [java, *options, "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"]
@@ -84,7 +84,7 @@ def _answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

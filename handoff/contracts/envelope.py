@@ -115,7 +115,7 @@ def parse_request(message: Message) -> ReceivedRequest:
         request=request,
         client_id=client_id_of(message),
         traceparent=traceparent_of(message),
-        requested_at=_time(message),
+        requested_at=time_of(message),
         republished=bool(message.attributes.get(REPUBLISHED_ATTRIBUTE)),
     )
 
@@ -138,6 +138,14 @@ def traceparent_of(message: Message) -> str | None:
     """Say which trace a message belongs to; one that is not valid counts as absent, as Trace Context wants it."""
     text = message.attributes.get(TRACE_ATTRIBUTE, "")
     return text if re.fullmatch(TRACE_PATTERN, text) else None
+
+
+def time_of(message: Message) -> datetime | None:
+    """Say when a message was sent; None where it does not say so in a usable way."""
+    try:
+        return msgspec.convert(message.attributes.get("ce-time"), type=Timestamp)
+    except msgspec.ValidationError:
+        return None
 
 
 def fit_inline(response: AnalysisResponse) -> AnalysisResponse:
@@ -194,11 +202,4 @@ def _readable_request_id(message: Message) -> str | None:
     try:
         return msgspec.json.decode(message.body, type=_Identified).request_id
     except (ValueError, RecursionError):
-        return None
-
-
-def _time(message: Message) -> datetime | None:
-    try:
-        return msgspec.convert(message.attributes.get("ce-time"), type=Timestamp)
-    except msgspec.ValidationError:
         return None

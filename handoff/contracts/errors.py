@@ -20,6 +20,7 @@ FashionError
 │   ├── BrokerUnavailable      the broker did not answer
 │   └── RuntimeUnavailable     the classifier runtime did not answer
 ├── ResponseTimeout            no response within the time the caller gave
+├── DeadLetterUnknown          an id names no dead letter, or more than one
 └── AnalysisFailed             the response says `failed`, or a prediction is missing
 """
 
@@ -33,6 +34,7 @@ __all__ = [
     "ArtifactInvalid",
     "BrokerUnavailable",
     "DataSetUnavailable",
+    "DeadLetterUnknown",
     "DeadlineExceeded",
     "ExitCode",
     "FashionError",
@@ -69,6 +71,7 @@ class ExitCode(IntEnum):
     RUNTIME_UNAVAILABLE = 9
     MISSING_PACKAGE = 10
     WORKERS_FAILED = 11
+    DEAD_LETTER_UNKNOWN = 12
     INTERRUPTED = 130
 
 
@@ -202,6 +205,12 @@ class ResponseTimeout(FashionError):
     """No response arrived within the time the caller gave."""
 
     code, exit_code = "response_timeout", ExitCode.RESPONSE_TIMEOUT
+
+
+class DeadLetterUnknown(FashionError):
+    """An id that was given names no dead letter, or more than one."""
+
+    code, exit_code = "dead_letter_unknown", ExitCode.DEAD_LETTER_UNKNOWN
 
 
 class AnalysisFailed(FashionError):

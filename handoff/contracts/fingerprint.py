@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from handoff.contracts.messages import AnalysisRequest
+from handoff.contracts.messages import AnalysisRequest, ModelReference
 
 # Bumped when what a fingerprint covers changes, so that no two ways of reckoning can be taken for each other.
 VERSION = 1
@@ -20,3 +20,9 @@ def request_fingerprint(request: AnalysisRequest) -> str:
     """
     asked = (VERSION, request.checksum, request.format, request.image_count, request.model, request.labels)
     return f"sha256:{hashlib.sha256(msgspec.json.encode(asked)).hexdigest()}"
+
+
+def answer_fingerprint(request: AnalysisRequest, model: ModelReference) -> str:
+    """Digest a request and the model that answers it: together they settle every byte of the predictions."""
+    settled = (VERSION, request_fingerprint(request), model.digest)
+    return f"sha256:{hashlib.sha256(msgspec.json.encode(settled)).hexdigest()}"

@@ -14,9 +14,10 @@ def batch_uri(root: str, request_id: str, format: PayloadFormat) -> str:
     return f"{root}/{REQUESTS_FOLDER}/{request_id}/images.{format}"
 
 
-def predictions_uri(root: str, request_id: str) -> str:
-    """The predictions CSV that the worker stores."""
-    return f"{root}/{RESULTS_FOLDER}/{request_id}/predictions.csv"
+def predictions_uri(root: str, request_id: str, *, fingerprint: str | None = None) -> str:
+    """The predictions CSV that the worker stores; with its fingerprint, where that name holds other predictions."""
+    mark = f"-{fingerprint.removeprefix('sha256:')[:16]}" if fingerprint else ""
+    return f"{root}/{RESULTS_FOLDER}/{request_id}/predictions{mark}.csv"
 
 
 def response_uri(root: str, request_id: str) -> str:

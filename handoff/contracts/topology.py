@@ -21,6 +21,7 @@ class SubscriptionSpec(Struct, frozen=True, kw_only=True):
     """How long an unacked message is kept; Pub/Sub allows 10 minutes to 31 days."""
     min_backoff_s: float = 1.0
     max_backoff_s: float = 60.0
+    """The longest that a broker of its own accord waits before a redelivery; 0: it never waits."""
     only_client_id: str | None = None
     """Deliver only messages whose `client_id` attribute is this one."""
     temporary: bool = False
@@ -80,6 +81,10 @@ class Topology(Struct, frozen=True, kw_only=True):
             topic=self.dead_letters_topic,
             ack_deadline_s=self.ack_deadline_s,
             retention_s=self.retention_s,
+            # Every look gives all of them back, and the next one must see them: Pub/Sub's emulator made them wait a
+            # second longer after each look.
+            min_backoff_s=0.0,
+            max_backoff_s=0.0,
         )
 
     def responses_for(self, client_id: str) -> SubscriptionSpec:

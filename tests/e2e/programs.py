@@ -48,6 +48,11 @@ class Program:
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    @property
     def log(self) -> str:
         """What it wrote to standard error so far."""
         return self._log.read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def test_a_killed_workers_requests_are_answered_once(
 
 
 def test_a_drained_worker_finishes_what_it_holds(start_worker: Start, client: Client, sample: Sample) -> None:
-    """SIGTERM under load: exit code 0 and a word in the log; what it gave back is answered by the next worker."""
+    """SIGTERM under load: exit code 0 and a word in the log; the next worker gets what it gave back, nothing else."""
     images, _ = sample
     leaving = start_worker("leaving", max_in_flight=4)
     submissions = [client.submit(images[:500], format="npy") for _ in range(40)]
@@ -70,12 +71,17 @@ def test_a_drained_worker_finishes_what_it_holds(start_worker: Start, client: Cl
     assert "Traceback" not in leaving.log
     done = leaving.log.count(" outcome=succeeded")
     assert outcomes(leaving) == done < len(submissions)
-    start_worker("staying")
+    staying = start_worker("staying")
     responses = [submission.response(ANSWER_WITHIN_S) for submission in submissions]
     assert Counter(response.worker for response in responses) == {
         "leaving": done,
         "staying": len(submissions) - done,
     }
+    # No request that was answered came again: each has one line in one log.
+    rest = {response.request_id for response in responses if response.worker == "staying"}
+    staying.wait_for(" outcome=", times=len(rest))
+    assert set(re.findall(r"request=(\w+)", staying.log)) == rest
+    assert not rest & set(re.findall(r"request=(\w+)", leaving.log))
 
 
 def test_a_supervisor_restarts_and_drains_its_workers(start: Start, client: Client, sample: Sample) -> None:

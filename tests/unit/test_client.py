@@ -16,8 +16,10 @@ from handoff.contracts.envelope import parse_request, response_message
 from handoff.contracts.errors import (
     AnalysisFailed,
     BrokerUnavailable,
+    FashionError,
     InvalidBatch,
     PayloadCorrupt,
+    RequestConflict,
     ResponseTimeout,
     SettingsInvalid,
     StoreUnavailable,
@@ -128,6 +130,32 @@ def test_the_same_request_is_uploaded_once(setting: Setting) -> None:
     assert len(setting.store.objects) == 1
     setting.incoming.deliver(delivered(response_to("r")))
     assert first.response(30) == second.response(30)
+    sent = [parse_request(message) for _, message in setting.broker.published]
+    assert [each.republished for each in sent] == [False, True]
+
+
+@pytest.mark.parametrize("levels", [(2,), (1, 2, 3)])
+def test_an_id_that_was_used_for_another_batch_is_refused(setting: Setting, levels: tuple[int, ...]) -> None:
+    """Other images of the same size, or more of them: nothing is overwritten and nothing published."""
+    setting.client.submit(images_of(1), request_id="r")
+    before = dict(setting.store.objects)
+    with pytest.raises(RequestConflict, match="request id r was used for another batch"):
+        setting.client.submit(images_of(*levels), request_id="r")
+    assert setting.store.objects == before
+    assert len(setting.broker.published) == 1
+
+
+def test_the_steps_of_a_submission_can_be_taken_one_by_one(setting: Setting) -> None:
+    """Preparing sends nothing, uploading publishes nothing; together they are a submission."""
+    prepared = setting.client.prepare(batch_of(1, 2), model="m", request_id="r")
+    assert setting.store.objects == {}
+    assert [setting.client.upload(prepared) for _ in range(2)] == [True, False]
+    assert setting.broker.published == []
+    submission = setting.client.publish(prepared.request)
+    setting.incoming.deliver(delivered(response_to("r")))
+    assert submission.response(30) == response_to("r")
+    whole = setting.client.submit(batch_of(1, 2), model="m", request_id="r")
+    assert whole.request == prepared.request
 
 
 def test_a_request_can_be_published_again_without_its_images(setting: Setting) -> None:
@@ -196,25 +224,26 @@ def test_predictions_are_read_when_they_are_asked_for(setting: Setting) -> None:
         result.predictions()
 
 
-def test_a_broker_that_is_gone_ends_every_wait(setting: Setting) -> None:
-    """Those that wait, and those that would."""
+@pytest.mark.parametrize("error", [BrokerUnavailable, SettingsInvalid])
+def test_a_subscription_that_fails_ends_every_wait(setting: Setting, error: type[FashionError]) -> None:
+    """The broker is gone, or the subscription: those that wait are told, and those that would."""
     submission = setting.client.submit(images_of(1))
-    setting.incoming.deliver(BrokerUnavailable("Gone."))
-    with pytest.raises(BrokerUnavailable, match=r"Gone\."):
+    setting.incoming.deliver(error("Gone."))
+    with pytest.raises(error, match=r"Gone\."):
         submission.response(30)
-    with pytest.raises(BrokerUnavailable):
+    with pytest.raises(error):
         setting.client.submit(images_of(1)).response(30)
 
 
-@pytest.mark.parametrize(("receive", "subscriptions"), [("own", 1), ("shared", 1), ("nothing", 0)])
+@pytest.mark.parametrize(("receive", "subscriptions"), [("own", 1), ("stream", 1), ("shared", 1), ("nothing", 0)])
 def test_a_client_subscribes_to_what_it_receives(receive: str, subscriptions: int) -> None:
     """Its own subscription is temporary and filtered; a shared one is everybody's; a sender has none."""
     broker = FakeBroker()
     with Client(broker, store=FakeStore(), topology=Topology(), client_id="me", receive=receive) as client:  # type: ignore[arg-type]
         assert len(broker.subscribed) == subscriptions
         for spec in broker.subscribed:
-            assert (spec.temporary, spec.only_client_id) == ((True, "me") if receive == "own" else (False, None))
-        if receive != "shared":
+            assert (spec.temporary, spec.only_client_id) == ((True, "me") if receive != "shared" else (False, None))
+        if receive in {"own", "nothing"}:
             with pytest.raises(SettingsInvalid, match="shared"):
                 client.responses()
     assert broker.closed

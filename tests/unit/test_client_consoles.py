@@ -15,10 +15,11 @@ from click.testing import CliRunner, Result
 from PIL import Image as Picture
 
 from fashion_client import make_analysis_requests
-from fashion_client.get_analysis_outputs import IdleWatch, line_of
+from fashion_client.get_analysis_outputs import IdleWatch
 from fashion_client.get_analysis_outputs import command as receive_command
 from fashion_client.make_analysis_requests import command as request_command
 from fashion_client.make_analysis_requests import paced
+from fashion_client.summary import line_of
 from handoff.brokers.urls import open_broker
 from handoff.contracts.batches import decode_batch
 from handoff.contracts.envelope import parse_request, response_message

@@ -155,6 +155,18 @@ def test_the_sweep_removes_a_crashed_clients_subscription(connection: sqlite3.Co
         statements.subscription_id(connection, own.name)
 
 
+def test_a_client_that_comes_back_has_a_day_again(connection: sqlite3.Connection) -> None:
+    """It would lose its responses in mid-run if what it left behind went when the first process's day is over."""
+    own = TOPOLOGY.responses_for("client-a")
+    assert statements.declare_subscription(connection, own, now=0)
+    assert not statements.declare_subscription(connection, own, now=TEMPORARY_LIFE_S - 1)
+    statements.sweep(connection, now=TEMPORARY_LIFE_S + 1)
+    assert statements.subscription_id(connection, own.name)
+    statements.sweep(connection, now=2 * TEMPORARY_LIFE_S)
+    with pytest.raises(SettingsInvalid):
+        statements.subscription_id(connection, own.name)
+
+
 def test_a_subscription_over_its_time_goes_in_pieces(connection: sqlite3.Connection) -> None:
     """It takes no more messages at once; a long backlog of its own is removed sweep by sweep, nobody else's."""
     statements.declare_subscription(connection, OWN, now=0)

@@ -138,6 +138,12 @@ def declare(service: ExistingSubscriptions) -> list[str]:
     return Declaration("tests", publisher=publisher, subscriber=service).declare(Topology())  # type: ignore[arg-type]
 
 
+def test_what_is_looked_at_comes_again_at_once() -> None:
+    """Dead letters are given back by each look at them, so their subscription waits before no redelivery."""
+    assert "retry_policy" not in described(Topology().dead_letters)
+    assert described(Topology().requests).retry_policy.minimum_backoff.total_seconds() == 1
+
+
 def test_what_differs_is_corrected_and_told() -> None:
     """Only the differing field is sent, for each subscription."""
     service = ExistingSubscriptions(ack_deadline_seconds=77)

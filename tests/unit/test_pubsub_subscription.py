@@ -66,16 +66,17 @@ def response(*texts: str) -> PullResponse:
 
 
 @pytest.fixture
-def subscribe() -> Iterator[Callable[[ScriptedService], PulledSubscription]]:
+def subscribe() -> Iterator[Callable[..., PulledSubscription]]:
     """Subscribe to a scripted service; finished at the end."""
     opened: list[PulledSubscription] = []
 
-    def start(service: ScriptedService) -> PulledSubscription:
+    def start(service: ScriptedService, create: Callable[[], None] | None = None) -> PulledSubscription:
         subscription = PulledSubscription(
             service,  # type: ignore[arg-type]
             path="projects/tests/subscriptions/requests",
             limits=Limits(max_in_flight=8),
             ack_deadline_s=10,
+            create=create,
         )
         subscription.start()
         opened.append(subscription)
@@ -86,7 +87,7 @@ def subscribe() -> Iterator[Callable[[ScriptedService], PulledSubscription]]:
         subscription.finish()
 
 
-Start = Callable[[ScriptedService], PulledSubscription]
+Start = Callable[..., PulledSubscription]
 
 
 def test_a_pull_survives_hiccups(subscribe: Start) -> None:
@@ -110,9 +111,39 @@ def test_only_as_much_is_asked_for_as_there_is_room(subscribe: Start) -> None:
 
 
 def test_a_subscription_that_has_gone_is_a_matter_of_settings(subscribe: Start) -> None:
-    """No retry brings it back."""
+    """Where it was never seen, no retry brings it."""
     with pytest.raises(SettingsInvalid, match="fashion init"):
         next(iter(subscribe(ScriptedService(RpcFailure(grpc.StatusCode.NOT_FOUND)))))
+
+
+def test_a_lasting_subscription_that_vanishes_is_waited_for(
+    subscribe: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator declares it again; what is published from then on is delivered."""
+    monkeypatch.setattr("handoff.brokers.pubsub.calls.random.uniform", lambda *_: 0.0)
+    gone = RpcFailure(grpc.StatusCode.NOT_FOUND)
+    deliveries = iter(subscribe(ScriptedService(response("a"), gone, gone, response("b"))))
+    assert [next(deliveries).message.body for _ in range(2)] == [b"a", b"b"]
+    assert "fashion init" in caplog.text
+
+
+def test_a_temporary_subscription_that_vanishes_is_made_anew(
+    subscribe: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its owner, as soon as its topic is there; the log says that something may be missing."""
+    monkeypatch.setattr("handoff.brokers.pubsub.calls.random.uniform", lambda *_: 0.0)
+    tries = iter([SettingsInvalid("No such topic."), None])
+
+    def create() -> None:
+        if error := next(tries):
+            raise error
+
+    gone = RpcFailure(grpc.StatusCode.NOT_FOUND)
+    deliveries = iter(subscribe(ScriptedService(response("a"), gone, gone, response("b")), create))
+    assert [next(deliveries).message.body for _ in range(2)] == [b"a", b"b"]
+    assert next(tries, "made") == "made"
+    assert "cannot be made anew yet: No such topic." in caplog.text
+    assert "had gone and was made anew" in caplog.text
 
 
 def test_a_long_outage_is_told(subscribe: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,7 @@ def test_text_becomes_the_settings_type(tmp_path: Path) -> None:
         ("scaling: {period_s: 0}", "scaling.period_s is 0"),
         ("client: {batch_size: 0}", "client.batch_size is 0"),
         ("client: {timeout_s: -1}", "client.timeout_s is -1"),
+        ("client: {max_publications: 0}", "client.max_publications is 0"),
         ("topology: {ack_deadline_s: 0.5}", "topology.ack_deadline_s is 0.5"),
         ("topology: {ack_deadline_s: .nan}", "topology.ack_deadline_s is nan"),
         ("topology: {ack_deadline_s: .inf}", "topology.ack_deadline_s is inf"),

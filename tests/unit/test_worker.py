@@ -11,7 +11,7 @@ import pytest
 
 from classifiers.protocol import Images, Probabilities
 from handoff.contracts.errors import RuntimeUnavailable, StoreUnavailable
-from handoff.contracts.messages import AnalysisResponse, encode_body
+from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, encode_body
 from handoff.contracts.objects import predictions_uri, response_uri
 from handoff.contracts.predictions import decode_predictions, encode_predictions
 from handoff.contracts.protocols import Message
@@ -151,15 +151,109 @@ def test_a_request_published_again_gets_the_answer_that_stands(service: Service)
     assert service.store.objects == objects
 
 
-def test_of_two_workers_at_once_the_first_ones_answer_stands(service: Service) -> None:
-    """Who finds the predictions and the response stored meanwhile answers with those."""
+def test_what_its_sender_calls_republished_is_looked_up_first(service: Service) -> None:
+    """A first delivery of a message that says so is answered from the store, unclassified."""
+    first = service.request("r-1", 200)
+    service.serve(first)
+    again = Message(body=first.message.body, attributes={**first.message.attributes, "republished": "1"})
+    responses = service.serve(FakeDelivery(again))
+    assert responses[0] == responses[1]
+    assert service.classifier.sizes == [1]
+
+
+def test_predictions_a_dead_worker_left_are_taken_over(service: Service) -> None:
+    """Stored by the same model for the same request, with no response yet: they stay, and the response names them."""
+    delivery = service.request("r-1", 255)
+    (calm,) = service.serve(delivery)
+    del service.store.objects[response_uri(service.store.root, "r-1")]
+    objects = dict(service.store.objects)
+    response = service.serve(FakeDelivery(delivery.message, attempt=2))[-1]
+    assert response.attempt == 2
+    assert response.predictions_uri == calm.predictions_uri == predictions_uri(service.store.root, "r-1")
+    del service.store.objects[response_uri(service.store.root, "r-1")]
+    assert service.store.objects == objects
+
+
+def test_predictions_of_another_model_are_not_passed_off_as_ones_own(service: Service) -> None:
+    """A worker with another model died before its response: what it left stays, and the response names other ones."""
     delivery = service.request("r-1", 255)
     theirs = encode_predictions(["image-0"], np.array([[0.75, 0.25]], np.float32), MANIFEST.labels)
-    service.store.objects[predictions_uri(service.store.root, "r-1")] = theirs
+    left = predictions_uri(service.store.root, "r-1")
+    service.store.objects[left] = theirs
     (response,) = service.serve(delivery)
     assert response.predictions is not None
-    assert (response.predictions.labels, response.predictions.probabilities) == (["dark"], [0.75])
-    assert service.store.objects[predictions_uri(service.store.root, "r-1")] == theirs
+    assert response.predictions_uri is not None
+    assert response.predictions.labels == ["bright"]
+    assert response.predictions_uri != left
+    assert response.predictions_uri.startswith(left.removesuffix(".csv") + "-")
+    table = decode_predictions(service.store.objects[response.predictions_uri])
+    assert table.labels == ["bright"]
+    assert service.store.objects[left] == theirs
+
+
+def test_last_decimals_of_another_processor_are_taken_over(service: Service) -> None:
+    """The same request and model, stored by another worker under their fingerprint: the response repeats those."""
+    delivery = service.request("r-1", 255)
+    left = predictions_uri(service.store.root, "r-1")
+    service.store.objects[left] = b"of another model"
+    first = service.serve(delivery)[-1]
+    del service.store.objects[response_uri(service.store.root, "r-1")]
+    assert first.predictions_uri is not None
+    nearly = encode_predictions(["image-0"], np.array([[0.000001, 0.999999]], np.float32), MANIFEST.labels)
+    service.store.objects[first.predictions_uri] = nearly
+    second = service.serve(FakeDelivery(delivery.message, attempt=2))[-1]
+    assert second.predictions is not None
+    assert (second.predictions_uri, second.predictions.probabilities) == (first.predictions_uri, [0.999999])
+    assert service.store.objects[first.predictions_uri] == nearly
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+@pytest.mark.parametrize(
+    "changes", [{"checksum": None}, {"labels": ["dark"]}, {"model": "fashion:7"}], ids=["batch", "labels", "model"]
+)
+def test_another_request_under_an_answered_id_is_refused(
+    service: Service, attempt: int, changes: dict[str, list[str] | str | None]
+) -> None:
+    """Other images, labels or another model: a failed response says so, and what was answered stands."""
+    first = service.request("r-1", 200)
+    (calm,) = service.serve(first)
+    objects = dict(service.store.objects)
+    other = upload(service.store, "r-2", batch_of(10))
+    said = {"batch_uri": other.batch_uri, "checksum": other.checksum} if "checksum" in changes else changes
+    request = msgspec.structs.replace(msgspec.json.decode(first.message.body, type=AnalysisRequest), **said)
+    refused = delivery_of(request, attempt=attempt)
+    response = service.serve(refused)[-1]
+    assert response.error is not None
+    assert response.error.code == "request_conflict"
+    assert refused.ends == ["ack"]
+    del service.store.objects[other.batch_uri]
+    assert service.store.objects == objects
+    assert service.serve(FakeDelivery(first.message, attempt=2))[-1] == calm
+
+
+def test_of_two_requests_under_one_id_at_once_one_is_answered(service: Service) -> None:
+    """Both were classified before either was stored: the second one's response is refused, not the first one's told."""
+    first = service.request("r-1", 200)
+    other = upload(service.store, "r-2", batch_of(10))
+    request = msgspec.structs.replace(
+        msgspec.json.decode(first.message.body, type=AnalysisRequest),
+        batch_uri=other.batch_uri,
+        checksum=other.checksum,
+    )
+    responses = service.serve(first, delivery_of(request))
+    assert sorted(response.status for response in responses) == ["failed", "succeeded"]
+    (failed,) = [response for response in responses if response.error]
+    assert failed.error is not None
+    assert failed.error.code == "request_conflict"
+
+
+def test_an_answer_from_before_fingerprints_stands(service: Service) -> None:
+    """It says nothing about its request, and is taken for the answer as it always was."""
+    first = service.request("r-1", 200)
+    (calm,) = service.serve(first)
+    old = msgspec.structs.replace(calm, request_fingerprint=None)
+    service.store.objects[response_uri(service.store.root, "r-1")] = encode_body(old)
+    assert service.serve(FakeDelivery(first.message, attempt=2))[-1] == old
 
 
 def test_a_response_stored_meanwhile_is_the_one_published(service: Service) -> None:

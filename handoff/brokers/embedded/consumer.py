@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 
-from handoff.brokers.dead_letters import dead_letter
+from handoff.brokers.dead_letters import MAX_ATTEMPTS_CODE, dead_letter, never_acked
 from handoff.brokers.embedded import statements
 from handoff.brokers.embedded.database import transaction, translated_errors
 from handoff.brokers.embedded.writer import Writer
@@ -151,8 +151,8 @@ class EmbeddedSubscription:
             return False
         letter = dead_letter(
             claim.message,
-            code="max_attempts",
-            reason=f"Delivered {self._spec.max_attempts} times and never acked; its workers died or gave it back.",
+            code=MAX_ATTEMPTS_CODE,
+            reason=never_acked(claim.attempt - 1),
             attempts=claim.attempt - 1,
         )
         statements.publish(self._connection, self._spec.dead_letter_topic, letter, now=now)

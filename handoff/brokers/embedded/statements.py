@@ -45,7 +45,7 @@ def declare_topic(connection: sqlite3.Connection, name: str) -> bool:
 
 
 def declare_subscription(connection: sqlite3.Connection, spec: SubscriptionSpec, *, now: float) -> bool:
-    """Make a subscription; False when it was there."""
+    """Make a subscription; False when it was there. A temporary one, left by a client that died, lives on from now."""
     made = connection.execute(
         "INSERT OR IGNORE INTO subscription (name, topic, retention_s, only_client_id, expires_at)"
         " VALUES (?, ?, ?, ?, ?)",
@@ -57,6 +57,8 @@ def declare_subscription(connection: sqlite3.Connection, spec: SubscriptionSpec,
             now + TEMPORARY_LIFE_S if spec.temporary else None,
         ),
     )
+    if not made.rowcount and spec.temporary:
+        keep_temporary(connection, spec.name, now=now)
     return made.rowcount > 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import Future
+from functools import partial
 
 from google.api_core.exceptions import NotFound, PermissionDenied
 from google.cloud.pubsub_v1 import SubscriberClient
@@ -43,15 +44,17 @@ class PubsubBroker:
     def subscribe(self, subscription: SubscriptionSpec, limits: Limits) -> PulledSubscription:
         """Join a subscription's workers."""
         path = self._subscriber.subscription_path(self._project, subscription.name)
+        create = partial(self._declaration.create_temporary, subscription)
         if subscription.temporary:
-            self._declaration.create_temporary(subscription)
+            create()
         joined = PulledSubscription(
             self._subscriber,
             path=path,
             limits=limits,
             ack_deadline_s=self._ack_deadline_s(path, subscription),
             only_client_id=subscription.only_client_id,
-            discard=(lambda: self._delete(path)) if subscription.temporary else None,
+            create=create if subscription.temporary else None,
+            discard=partial(self._delete, path) if subscription.temporary else None,
         )
         joined.start()
         with self._lock:

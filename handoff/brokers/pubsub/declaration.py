@@ -56,13 +56,14 @@ class Declaration:
             topic=self._publisher.topic_path(self._project, spec.topic),
             ack_deadline_seconds=_within(_ACK_DEADLINE_S, spec.ack_deadline_s),
             message_retention_duration=timedelta(seconds=_within(_RETENTION_S, spec.retention_s)),
-            retry_policy=RetryPolicy(
-                minimum_backoff=timedelta(seconds=_within(_BACKOFF_S, spec.min_backoff_s)),
-                maximum_backoff=timedelta(seconds=_within(_BACKOFF_S, spec.max_backoff_s)),
-            ),
             # Without a time to live a lasting subscription never expires, however long nobody reads it.
             expiration_policy=ExpirationPolicy(ttl=_EXPIRY_OF_TEMPORARY) if spec.temporary else ExpirationPolicy(),
         )
+        if spec.max_backoff_s:  # without a policy a message comes again at once
+            described.retry_policy = RetryPolicy(
+                minimum_backoff=timedelta(seconds=_within(_BACKOFF_S, spec.min_backoff_s)),
+                maximum_backoff=timedelta(seconds=_within(_BACKOFF_S, spec.max_backoff_s)),
+            )
         if spec.dead_letter_topic:
             described.dead_letter_policy = DeadLetterPolicy(
                 dead_letter_topic=self._publisher.topic_path(self._project, spec.dead_letter_topic),

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import grpc
-from google.api_core.exceptions import DeadlineExceeded, from_grpc_error
+from google.api_core.exceptions import DeadlineExceeded, NotFound, from_grpc_error
 from google.api_core.gapic_v1.routing_header import to_grpc_metadata
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.types import PullRequest, PullResponse
@@ -22,6 +22,7 @@ from handoff.brokers.leases import LeaseKeeper
 from handoff.brokers.pubsub.acks import AckOutbox
 from handoff.brokers.pubsub.calls import ACK_IDS_PER_CALL, TRANSIENT, Outage, meaning
 from handoff.brokers.window import Window
+from handoff.contracts.errors import FashionError
 from handoff.contracts.protocols import Limits, Message
 
 # How long one pull waits for a message, and so the longest that `close` waits for one under way, and that a connection
@@ -62,12 +63,17 @@ class PulledSubscription:
         limits: Limits,
         ack_deadline_s: int,
         only_client_id: str | None = None,
+        create: Callable[[], None] | None = None,
         discard: Callable[[], None] | None = None,
     ) -> None:
-        """`discard` removes a temporary subscription; nobody else sees it, so nothing is given back to it."""
+        """Of a temporary subscription, `create` makes it anew should it vanish, and `discard` removes it.
+
+        Nobody else sees such a one, so nothing is given back to it.
+        """
         self._client = client
         self._path = path
         self._only_client_id = only_client_id
+        self._create = create
         self._discard = discard
         self._window = Window(limits)
         self._outbox = AckOutbox(client, path)
@@ -75,6 +81,7 @@ class PulledSubscription:
             lambda ids: self._outbox.lease(ids, ack_deadline_s), ack_deadline_s=ack_deadline_s
         )
         self._outage = Outage(give_up_after_s=OUTAGE_S)
+        self._answered = False
         # Re-entrant: a signal handler may close the subscription in the very thread that iterates.
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -99,7 +106,8 @@ class PulledSubscription:
     def __iter__(self) -> Iterator[PulledDelivery]:
         """Yield deliveries until `close`.
 
-        Raises: BrokerUnavailable: no answer for two minutes; SettingsInvalid: the subscription has gone
+        Raises: BrokerUnavailable: no answer for two minutes; SettingsInvalid: there is no such subscription, or it has
+            been gone for as long
         """
         while True:
             delivery = self._next_pulled()
@@ -154,6 +162,7 @@ class PulledSubscription:
             self._wait_out(error)
             return ()
         self._outage.end()
+        self._answered = True
         received: Iterable[Any] = PullResponse.pb(response).received_messages
         return received
 
@@ -161,11 +170,29 @@ class PulledSubscription:
         problem = from_grpc_error(error)
         if isinstance(problem, DeadlineExceeded) or self._closed.is_set():
             return
-        wait_s = self._outage.next_wait_s() if isinstance(problem, TRANSIENT) else None
+        gone = isinstance(problem, NotFound) and self._answered
+        wait_s = self._outage.next_wait_s() if gone or isinstance(problem, TRANSIENT) else None
         if wait_s is None:
             raise meaning(problem, f"pull from {self._path}") from error
         _log.info("pull from %s failed, again in %.1f s: %s", self._path, wait_s, problem.message)
+        if gone:
+            self._restore()
         self._closed.wait(wait_s)
+
+    def _restore(self) -> None:
+        """Make a temporary subscription anew that has vanished; a lasting one is its operator's to declare again.
+
+        That happens when someone deletes it, and when an emulator restarts, which keeps nothing.
+        """
+        if self._create is None:
+            _log.warning("%s has gone; run `fashion init` to have it again", self._path)
+            return
+        try:
+            self._create()
+        except FashionError as error:
+            _log.warning("%s has gone, and cannot be made anew yet: %s", self._path, error)
+        else:
+            _log.warning("%s had gone and was made anew; what was published meanwhile is not in it", self._path)
 
     def _take(self, received: Iterable[Any]) -> None:
         for each in received:
