@@ -59,7 +59,9 @@ class Queue:
         """Publish so many in one group."""
         with transaction(self._connection):
             for _ in range(count):
-                statements.publish(self._connection, TOPOLOGY.requests_topic, MESSAGE, now=time.time())
+                statements.publish(
+                    self._connection, TOPOLOGY.requests_topic, MESSAGE, now=time.time(), date=time.time()
+                )
 
     def claim(self) -> int:
         """Take what a worker holds."""
@@ -87,7 +89,7 @@ class Queue:
 
     def backlog(self) -> object:
         """Ask how much waits."""
-        return statements.backlog(self._connection, self._id, now=time.time())
+        return statements.backlog(self._connection, self._id, now=time.time(), date=time.time())
 
     def next_due_at(self) -> object:
         """Ask whether something is due."""

@@ -6,7 +6,6 @@ import hashlib
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal, Self
@@ -147,7 +146,7 @@ class Client:
             return self.publish(prepared.request, republished=not is_new, span=span)
 
     def sending(self, request_id: str) -> Span:
-        """The span of the steps of `submit`, for whoever takes them one by one in a `with` block, in one thread."""
+        """The span, as a `with` block, of all that is done until a request is published; its message carries it on."""
         topic = self._topology.requests_topic
         said = messaging_attributes("publish", topic=topic, request_id=request_id, client_id=self.client_id)
         return self._tracer.span(f"publish {topic}", kind="producer", attributes=said)
@@ -188,9 +187,8 @@ class Client:
         """
         uri = prepared.request.batch_uri
         with self._tracer.span("upload"):
-            is_new = self._store.create(uri, prepared.data)
-        if is_new:
-            return True
+            if self._store.create(uri, prepared.data):
+                return True
         try:
             is_same = self._store.read(uri, max_bytes=len(prepared.data)) == prepared.data
         except PayloadTooLarge:
@@ -205,13 +203,15 @@ class Client:
     def publish(self, request: AnalysisRequest, *, republished: bool = False, span: Span | None = None) -> Submission:
         """Publish the request for a batch that lies in the store; `republished` where it may have been before.
 
-        The last step of `submit`; returns when the broker has it. The message carries the span of `sending`.
+        The last step of `submit`; returns when the broker has it. Outside of a `span` of `sending` it has its own.
 
         Raises: BrokerUnavailable; SettingsInvalid
         """
+        if span is None:
+            with self.sending(request.request_id) as its_own:
+                return self.publish(request, republished=republished, span=its_own)
         expected = self._receiver.expect(request.request_id) if self._receiver else Future[AnalysisResponse]()
-        with self.sending(request.request_id) if span is None else nullcontext(span) as sending:
-            self._publish(request, republished=republished, traceparent=sending.traceparent)
+        self._publish(request, traceparent=span.traceparent, republished=republished)
         return Submission(request, response=expected, store=self._store)
 
     def submit_again(self, submission: Submission) -> None:
@@ -220,7 +220,7 @@ class Client:
         Raises: BrokerUnavailable
         """
         with self.sending(submission.request_id) as span:
-            self._publish(submission.request, republished=True, traceparent=span.traceparent)
+            self._publish(submission.request, traceparent=span.traceparent, republished=True)
 
     def stored_response(self, request_id: str) -> AnalysisResponse | None:
         """Ask the store for a response whose message was lost; None while the request is not answered.
@@ -249,7 +249,7 @@ class Client:
         if self._subscription is not None:
             self._subscription.close()
 
-    def _publish(self, request: AnalysisRequest, *, republished: bool, traceparent: str | None) -> None:
+    def _publish(self, request: AnalysisRequest, *, traceparent: str | None, republished: bool = False) -> None:
         message = request_message(
             request,
             client_id=self.client_id,

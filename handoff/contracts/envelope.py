@@ -134,18 +134,18 @@ def client_id_of(message: Message) -> str | None:
     return client_id if re.fullmatch(CLIENT_ID_PATTERN, client_id) else None
 
 
-def traceparent_of(message: Message) -> str | None:
-    """Say which trace a message belongs to; one that is not valid counts as absent, as Trace Context wants it."""
-    text = message.attributes.get(TRACE_ATTRIBUTE, "")
-    return text if re.fullmatch(TRACE_PATTERN, text) else None
-
-
 def time_of(message: Message) -> datetime | None:
     """Say when a message was sent; None where it does not say so in a usable way."""
     try:
         return msgspec.convert(message.attributes.get("ce-time"), type=Timestamp)
     except msgspec.ValidationError:
         return None
+
+
+def traceparent_of(message: Message) -> str | None:
+    """Say which trace a message belongs to; one that is not valid counts as absent, as Trace Context wants it."""
+    text = message.attributes.get(TRACE_ATTRIBUTE, "")
+    return text if re.fullmatch(TRACE_PATTERN, text) else None
 
 
 def fit_inline(response: AnalysisResponse) -> AnalysisResponse:

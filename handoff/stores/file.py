@@ -127,6 +127,9 @@ class FileStore:
         with _translated_errors(self.root), sweep_lock(partials / SWEEP_LOCK) as lock:
             if lock.swept_within(period_s, now=now):
                 return
+            # Who asks for it at once sees what goes, and is not kept from it.
+            if period_s and lock.was_put_forward(now=now, older_than_s=older_than_s):
+                return
             yield from sweep_folder(self._folder, before=now - older_than_s, dry_run=dry_run)
             if not dry_run:
                 self._clear_partials(now=now)

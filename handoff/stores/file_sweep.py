@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from handoff.boot import boot_id, since_boot_s
 from handoff.contracts.errors import StoreUnavailable
 from handoff.contracts.objects import REQUESTS_FOLDER, RESULTS_FOLDER
 from handoff.contracts.protocols import Removed
@@ -18,7 +22,15 @@ from handoff.contracts.protocols import Removed
 # Requests looked at between two pauses of the caller: a few milliseconds.
 SLICE = 64
 
+# A calendar that was put forward by less makes nothing old, for workers keep objects an hour longer than they must.
+JUMP_S = 3_600.0
+
+# In the lock's file: the time of the last sweep, then what is known of the calendar.
+_SWEPT_AT_BYTES, _SEEN_BYTES = 32, 256
+
 NOTHING = Removed()
+
+_log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
@@ -29,20 +41,50 @@ class Found(NamedTuple):
     size_bytes: int
 
 
+class Seen(NamedTuple):
+    """What calendar and clock showed at the last look, and until when the calendar makes nothing old."""
+
+    boot_id: str = ""
+    since_boot_s: float = 0.0
+    date: float = 0.0
+    kept_until: float = 0.0
+
+
 class SweepLock:
-    """Held by the one process that sweeps; remembers when a sweep was last finished."""
+    """Held by the one process that sweeps; remembers when a sweep was last finished, and what the calendar said."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def swept_within(self, period_s: float, *, now: float) -> bool:
         """Say whether a sweep was finished so short a time ago; one in the future was another clock's."""
-        written = os.pread(self._descriptor, 32, 0)
+        written = os.pread(self._descriptor, _SWEPT_AT_BYTES, 0).strip(b"\0")
         return 0 <= now - float(written or "-inf") < period_s
+
+    def was_put_forward(self, *, now: float, older_than_s: float) -> bool:
+        """Say whether the calendar jumped ahead since this start of the machine, and objects are older by it than true.
+
+        Everything is kept then for as long as what was written before could still be wanted.
+        """
+        seen, this_boot, awake_s = self._seen(), boot_id(), since_boot_s()
+        jump_s = (now - seen.date) - (awake_s - seen.since_boot_s)
+        kept_until = min(seen.kept_until, now + older_than_s)
+        if this_boot and seen.boot_id == this_boot and jump_s > JUMP_S:
+            kept_until = now + older_than_s
+            _log.warning("the calendar was put forward by %.0f s: nothing is swept for %.0f s", jump_s, older_than_s)
+        seen = Seen(this_boot, awake_s, now, kept_until)
+        os.pwrite(self._descriptor, msgspec.json.encode(seen).ljust(_SEEN_BYTES), _SWEPT_AT_BYTES)
+        return now < kept_until
 
     def note(self, *, now: float) -> None:
         """Remember that a sweep was finished."""
-        os.pwrite(self._descriptor, f"{now:<32.3f}".encode(), 0)
+        os.pwrite(self._descriptor, f"{now:.3f}".ljust(_SWEPT_AT_BYTES).encode(), 0)
+
+    def _seen(self) -> Seen:
+        try:
+            return msgspec.json.decode(os.pread(self._descriptor, _SEEN_BYTES, _SWEPT_AT_BYTES), type=Seen)
+        except msgspec.DecodeError:  # an older version's file, or a new one
+            return Seen()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -70,6 +70,7 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
             worker: WorkerSettings | None = None,
             scaling: ScalingSettings | None = None,
             telemetry: TelemetrySettings | None = None,
+            environment: Mapping[str, str] | None = None,
         ) -> Program:
             told = replace(
                 settings,
@@ -77,7 +78,8 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
                 scaling=scaling or settings.scaling,
                 telemetry=telemetry or settings.telemetry,
             )
-            program = Program(command, environment=environment_of(told), folder=tmp_path, name=name)
+            surroundings = {**environment_of(told), **(environment or {})}
+            program = Program(command, environment=surroundings, folder=tmp_path, name=name)
             stack.callback(program.clear_away)
             return program
 
@@ -88,9 +90,12 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
 def start_worker(start: Start) -> Start:
     """Start workers."""
 
-    def begin(name: str, *, ready: bool = True, **settings: int) -> Program:
+    def begin(
+        name: str, *, ready: bool = True, environment: Mapping[str, str] | None = None, **settings: int
+    ) -> Program:
         # One thread each: a test's workers share few cores.
-        worker = start(script(WORKER, "--name", name), name=name, worker=WorkerSettings(**{"threads": 1, **settings}))
+        told = WorkerSettings(**{"threads": 1, **settings})
+        worker = start(script(WORKER, "--name", name), name=name, worker=told, environment=environment)
         if ready:
             worker.wait_for("ready_s=")
         return worker

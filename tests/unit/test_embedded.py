@@ -20,6 +20,7 @@ from handoff.brokers.embedded.writer import Writer
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
 from handoff.contracts.protocols import Limits, Message
 from handoff.contracts.topology import Topology
+from tests.conformance.consumer import Consumer, bodies
 
 TOPOLOGY = Topology(max_attempts=2, retention_s=100.0)
 REQUESTS = TOPOLOGY.requests
@@ -98,7 +99,7 @@ def test_a_file_of_a_later_version_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
     other.close()
-    with pytest.raises(SettingsInvalid, match=r"made by a later version .3.; update this program"):
+    with pytest.raises(SettingsInvalid, match=r"made by a later version .4.; update this program"):
         connect(f"embedded://{path}", TOPOLOGY)
 
 
@@ -126,10 +127,12 @@ def test_declaring_again_makes_and_says_nothing(broker: EmbeddedBroker) -> None:
 
 def test_one_bad_publish_does_not_fail_its_neighbours(path: Path, connection: sqlite3.Connection) -> None:
     """Committed in one group: each write stands or falls alone, and the writer lives on."""
-    writer = Writer(open_connection(path, flush=True))
+    writer = Writer(open_connection(path, flush=True), clock=make_schema(path))
 
     def submit(topic: str, message: Message) -> Future[str]:
-        return writer.submit(partial(statements.publish, topic=topic, message=message, now=time.time()))
+        return writer.submit(
+            partial(statements.publish, topic=topic, message=message, now=time.time(), date=time.time())
+        )
 
     first = submit(TOPIC, Message(body=b"first"))
     bad = [
@@ -156,16 +159,19 @@ def test_a_write_that_the_disk_refuses_fails_its_group_and_no_more(path: Path, c
     """Nobody of the group is told that it was written; the next group is."""
     writing = open_connection(path, flush=True)
     writing.execute("PRAGMA query_only = ON")
-    writer = Writer(writing)
+    writer = Writer(writing, clock=make_schema(path))
     message = Message(body=b"x")
     futures = [
-        writer.submit(partial(statements.publish, topic=TOPIC, message=message, now=time.time())) for _ in range(3)
+        writer.submit(partial(statements.publish, topic=TOPIC, message=message, now=time.time(), date=time.time()))
+        for _ in range(3)
     ]
     writer.start()
     for future in futures:
         assert isinstance(future.exception(30), BrokerUnavailable)
     writing.execute("PRAGMA query_only = OFF")
-    assert writer.submit(partial(statements.publish, topic=TOPIC, message=message, now=time.time())).result(30)
+    assert writer.submit(
+        partial(statements.publish, topic=TOPIC, message=message, now=time.time(), date=time.time())
+    ).result(30)
     writer.close()
     assert count(connection, "message") == 1
 
@@ -185,7 +191,7 @@ def test_a_writer_that_waits_asks_again_soon(
 
         monkeypatch.setattr(database.time, "sleep", sleep)
         with transaction(connection):
-            statements.publish(connection, TOPIC, Message(body=b"x"), now=0)
+            statements.publish(connection, TOPIC, Message(body=b"x"), now=0, date=0)
     assert len(slept_s) == 5
     assert max(slept_s) <= 0.001
     assert connection.execute("PRAGMA busy_timeout").fetchone() == (database.BUSY_TIMEOUT_S * 1e3,)
@@ -279,7 +285,7 @@ def test_a_message_is_kept_once_until_all_have_acked_it(connection: sqlite3.Conn
     own = TOPOLOGY.responses_for("client-a")
     statements.declare_subscription(connection, own, now=0)
     message = Message(body=b"x", attributes={"client_id": "client-a"})
-    statements.publish(connection, own.topic, message, now=0)
+    statements.publish(connection, own.topic, message, now=0, date=0)
     assert (count(connection, "message"), count(connection, "delivery")) == (1, 2)
     for name in (own.name, TOPOLOGY.responses.name):
         identity = statements.subscription_id(connection, name)
@@ -295,16 +301,16 @@ def test_a_message_that_nobody_wants_is_not_kept(connection: sqlite3.Connection)
     spec = TOPOLOGY.responses_for("client-a")
     connection.execute("DELETE FROM subscription")
     statements.declare_subscription(connection, spec, now=0)
-    assert statements.publish(connection, "lonely", Message(body=b"x"), now=0) == "unread"
+    assert statements.publish(connection, "lonely", Message(body=b"x"), now=0, date=0) == "unread"
     other = Message(body=b"x", attributes={"client_id": "client-b"})
-    assert statements.publish(connection, spec.topic, other, now=0) == "unread"
+    assert statements.publish(connection, spec.topic, other, now=0, date=0) == "unread"
     assert count(connection, "message") == 0
 
 
 def test_a_lease_that_ran_out_ends_nothing(connection: sqlite3.Connection) -> None:
     """Ack, nack and extension of a worker that slept too long leave the next worker's delivery alone."""
     identity = statements.subscription_id(connection, REQUESTS.name)
-    statements.publish(connection, TOPIC, Message(body=b"x"), now=0)
+    statements.publish(connection, TOPIC, Message(body=b"x"), now=0, date=0)
     (slow,) = statements.claim(connection, identity, most=1, lease="slow", until=10, now=1)
     assert statements.claim(connection, identity, most=1, lease="early", until=10, now=9.9) == []
     (fast,) = statements.claim(connection, identity, most=1, lease="fast", until=20, now=10)
@@ -321,7 +327,7 @@ def test_the_longest_due_comes_first(connection: sqlite3.Connection) -> None:
     """First published, first taken; a message given back stands behind those that were due before."""
     identity = statements.subscription_id(connection, REQUESTS.name)
     for number in range(3):
-        statements.publish(connection, TOPIC, Message(body=b"%d" % number), now=number)
+        statements.publish(connection, TOPIC, Message(body=b"%d" % number), now=number, date=number)
     (first,) = statements.claim(connection, identity, most=1, lease="a", until=100, now=5)
     statements.nack(connection, identity, first.message_id, lease="a", due_at=5, unseen=False)
     claims = statements.claim(connection, identity, most=9, lease="b", until=100, now=6)
@@ -393,8 +399,82 @@ def test_ending_a_delivery_twice_does_nothing(broker: EmbeddedBroker) -> None:
 def test_the_backlog_knows_the_oldest(connection: sqlite3.Connection) -> None:
     """Age counts from the publish, whatever happened since; an empty backlog has none."""
     identity = statements.subscription_id(connection, REQUESTS.name)
-    assert statements.backlog(connection, identity, now=50) == statements.Backlog(count=0, oldest_unacked_age_s=None)
-    statements.publish(connection, TOPIC, Message(body=b"x"), now=10)
-    statements.publish(connection, TOPIC, Message(body=b"y"), now=40)
+    assert statements.backlog(connection, identity, now=50, date=50) == statements.Backlog(
+        count=0, oldest_unacked_age_s=None
+    )
+    statements.publish(connection, TOPIC, Message(body=b"x"), now=10, date=10)
+    statements.publish(connection, TOPIC, Message(body=b"y"), now=40, date=40)
     statements.claim(connection, identity, most=1, lease="a", until=100, now=45)
-    assert statements.backlog(connection, identity, now=50) == statements.Backlog(count=2, oldest_unacked_age_s=40)
+    assert statements.backlog(connection, identity, now=50, date=50) == statements.Backlog(
+        count=2, oldest_unacked_age_s=40
+    )
+
+
+def fill_up(connection: sqlite3.Connection) -> None:
+    """What a statement does that finds the disk full: it ends the transaction, and fails."""
+    connection.execute("ROLLBACK")
+    connection.execute("SELECT * FROM disk")
+
+
+def break_at_commit(connection: sqlite3.Connection) -> None:
+    """What is found to be wrong only when it is committed."""
+    connection.execute("PRAGMA defer_foreign_keys = ON")
+    connection.execute("INSERT INTO subscription (name, topic, retention_s) VALUES ('s', 'none', 1)")
+
+
+def test_a_statement_that_ends_its_transaction_is_reported_as_itself(
+    path: Path, connection: sqlite3.Connection
+) -> None:
+    """The error is the disk's, not the vain attempt to undo, and the connection goes on."""
+    with pytest.raises(BrokerUnavailable, match="no such table: disk"), translated_errors(), transaction(connection):
+        fill_up(connection)
+    writer = Writer(connection, clock=make_schema(path))
+    futures = [writer.submit(lambda _: None), writer.submit(fill_up)]
+    writer.start()
+    for future in futures:
+        assert "no such table: disk" in str(future.exception(30))
+    assert writer.submit(partial(statements.declare_topic, name="later")).result(30) is True
+    writer.close()
+
+
+def test_a_commit_that_the_disk_refuses_leaves_no_transaction(connection: sqlite3.Connection) -> None:
+    """Or the next one could not begin, and everybody else would wait for it."""
+    connection.execute("PRAGMA foreign_keys = ON")
+    with pytest.raises(sqlite3.IntegrityError), transaction(connection):
+        break_at_commit(connection)
+    assert not connection.in_transaction
+    with transaction(connection):
+        statements.declare_topic(connection, "later")
+
+
+def test_a_subscriber_outlives_a_file_that_cannot_be_used(
+    broker: EmbeddedBroker, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk, or a program that was stopped in the middle of a write: it takes again when it can."""
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.0)
+    subscription = broker.subscribe(REQUESTS, Limits())
+    publish(broker, b"x")
+    with closing(open_connection(path, flush=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        consumer = Consumer(subscription)
+        deadline = time.monotonic() + 30
+        while "nothing taken, again in" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        other.execute("COMMIT")
+    assert bodies(consumer.take()) == [b"x"]
+
+
+def test_a_subscriber_gives_up_a_file_that_stays_unusable(
+    broker: EmbeddedBroker, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After two minutes, with the reason: its supervisor's turn."""
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("handoff.brokers.embedded.consumer.OUTAGE_S", 0.0)
+    deliveries = iter(broker.subscribe(REQUESTS, Limits()))
+    publish(broker, b"x")
+    with closing(open_connection(path, flush=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BrokerUnavailable, match="locked"):
+            next(deliveries)
+        other.execute("COMMIT")

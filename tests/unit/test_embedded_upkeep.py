@@ -1,4 +1,4 @@
-"""How the queue file stays small and quick: its counts, its sweep, the space it gives back, files of version 1."""
+"""How the queue file stays small and quick: its counts, its sweep, the space it gives back."""
 
 from __future__ import annotations
 
@@ -17,55 +17,15 @@ from handoff.brokers.embedded import connect, schema, statements, upkeep
 from handoff.brokers.embedded.database import make_schema, open_connection
 from handoff.brokers.embedded.statements import SWEEP_MESSAGES, TEMPORARY_LIFE_S
 from handoff.contracts.errors import SettingsInvalid
-from handoff.contracts.protocols import Limits, Message
+from handoff.contracts.protocols import Message
 from handoff.contracts.topology import SubscriptionSpec, Topology
+from tests.old_queue_files import make_old_file
 
 TOPOLOGY = Topology(retention_s=100.0)
 REQUESTS = TOPOLOGY.requests
 TOPIC = REQUESTS.topic
 OWN = TOPOLOGY.responses_for("client-a")
 TO_A = Message(body=b"x", attributes={"client_id": "client-a"})
-
-SCHEMA_1 = """
-CREATE TABLE IF NOT EXISTS topic (
-    name TEXT PRIMARY KEY
-) WITHOUT ROWID;
-
-CREATE TABLE IF NOT EXISTS subscription (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    topic TEXT NOT NULL REFERENCES topic (name),
-    retention_s REAL NOT NULL,
-    only_client_id TEXT,
-    expires_at REAL
-);
-
-CREATE TABLE IF NOT EXISTS message (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    topic TEXT NOT NULL,
-    key TEXT,
-    attributes TEXT NOT NULL,
-    body BLOB NOT NULL,
-    published_at REAL NOT NULL,
-    unacked_count INTEGER NOT NULL
-);
-
-CREATE TABLE IF NOT EXISTS delivery (
-    subscription_id INTEGER NOT NULL,
-    message_id INTEGER NOT NULL,
-    due_at REAL NOT NULL,
-    attempt INTEGER NOT NULL,
-    lease TEXT,
-    PRIMARY KEY (subscription_id, message_id)
-) WITHOUT ROWID;
-
-CREATE INDEX IF NOT EXISTS delivery_due ON delivery (subscription_id, due_at, message_id);
-
-CREATE TRIGGER IF NOT EXISTS delivery_ended AFTER DELETE ON delivery BEGIN
-    UPDATE message SET unacked_count = unacked_count - 1 WHERE id = OLD.message_id;
-    DELETE FROM message WHERE id = OLD.message_id AND unacked_count = 0;
-END;
-"""
 
 
 def declared(path: Path) -> sqlite3.Connection:
@@ -102,7 +62,7 @@ def fill(connection: sqlite3.Connection, *, messages: int, body: bytes = b"", no
     """Publish so many requests."""
     connection.execute("BEGIN")
     for _ in range(messages):
-        statements.publish(connection, TOPIC, Message(body=body), now=now)
+        statements.publish(connection, TOPIC, Message(body=body), now=now, date=now)
     connection.execute("COMMIT")
 
 
@@ -118,8 +78,8 @@ def keep_up_until_done(connection: sqlite3.Connection, *, now: float) -> int:
 
 def test_the_sweep_removes_what_is_over_its_retention(connection: sqlite3.Connection) -> None:
     """Message and deliveries go together; what is younger stays."""
-    statements.publish(connection, TOPIC, Message(body=b"old"), now=0)
-    statements.publish(connection, TOPIC, Message(body=b"young"), now=50)
+    statements.publish(connection, TOPIC, Message(body=b"old"), now=0, date=0)
+    statements.publish(connection, TOPIC, Message(body=b"young"), now=50, date=50)
     statements.sweep(connection, now=TOPOLOGY.retention_s)
     assert count(connection, "message") == 2
     statements.sweep(connection, now=TOPOLOGY.retention_s + 1)
@@ -130,7 +90,7 @@ def test_the_sweep_removes_what_is_over_its_retention(connection: sqlite3.Connec
 def test_one_sweep_is_bounded(connection: sqlite3.Connection) -> None:
     """A long backlog goes in several sweeps, so that none holds the file for long."""
     for _ in range(SWEEP_MESSAGES + 5):
-        statements.publish(connection, TOPIC, Message(body=b""), now=0)
+        statements.publish(connection, TOPIC, Message(body=b""), now=0, date=0)
     statements.sweep(connection, now=1000)
     assert count(connection, "message") == 5
     statements.sweep(connection, now=1000)
@@ -141,7 +101,7 @@ def test_the_sweep_removes_a_crashed_clients_subscription(connection: sqlite3.Co
     """It goes after a day without a sign of life, with all that waited on it; the lasting ones stay."""
     own = TOPOLOGY.responses_for("client-a")
     statements.declare_subscription(connection, own, now=0)
-    statements.publish(connection, own.topic, Message(body=b"x", attributes={"client_id": "client-a"}), now=0)
+    statements.publish(connection, own.topic, Message(body=b"x", attributes={"client_id": "client-a"}), now=0, date=0)
     statements.sweep(connection, now=99)
     assert count(connection, "delivery") == 2
     statements.keep_temporary(connection, own.name, now=10)
@@ -171,25 +131,25 @@ def test_a_subscription_over_its_time_goes_in_pieces(connection: sqlite3.Connect
     """It takes no more messages at once; a long backlog of its own is removed sweep by sweep, nobody else's."""
     statements.declare_subscription(connection, OWN, now=0)
     for _ in range(2 * SWEEP_MESSAGES + 5):
-        statements.publish(connection, OWN.topic, TO_A, now=0)
+        statements.publish(connection, OWN.topic, TO_A, now=0, date=0)
     statements.drop_subscription(connection, OWN.name)
-    statements.publish(connection, OWN.topic, TO_A, now=0)
+    statements.publish(connection, OWN.topic, TO_A, now=0, date=0)
     left = []
     while statements.sweep(connection, now=1):
         left.append(count(connection, "delivery") - 2 * SWEEP_MESSAGES - 6)
     assert left == [SWEEP_MESSAGES + 5, 5, 0]
     identity = statements.subscription_id(connection, TOPOLOGY.responses.name)
-    assert statements.backlog(connection, identity, now=1).count == 2 * SWEEP_MESSAGES + 6
+    assert statements.backlog(connection, identity, now=1, date=1).count == 2 * SWEEP_MESSAGES + 6
 
 
 def test_a_new_subscription_inherits_nothing(connection: sqlite3.Connection) -> None:
     """Not even under the same name, while what waited on the one before is still there."""
     statements.declare_subscription(connection, OWN, now=0)
-    statements.publish(connection, OWN.topic, TO_A, now=0)
+    statements.publish(connection, OWN.topic, TO_A, now=0, date=0)
     statements.drop_subscription(connection, OWN.name)
     statements.declare_subscription(connection, OWN, now=0)
     identity = statements.subscription_id(connection, OWN.name)
-    assert statements.backlog(connection, identity, now=1).count == 0
+    assert statements.backlog(connection, identity, now=1, date=1).count == 0
     assert statements.claim(connection, identity, most=9, lease="l", until=9, now=1) == []
 
 
@@ -232,7 +192,7 @@ def test_the_file_gives_space_back_in_pieces(path: Path, connection: sqlite3.Con
     assert pieces > 1
     assert full > 8_000 * 4_096
     assert path.stat().st_size <= (upkeep.SPARE_PAGES + 100) * 4_096
-    assert statements.backlog(connection, identity, now=1).count == 19
+    assert statements.backlog(connection, identity, now=1, date=1).count == 19
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
@@ -268,89 +228,9 @@ def test_a_broker_that_only_waits_sweeps_too(path: Path, monkeypatch: pytest.Mon
             time.sleep(0.001)
 
 
-def version_1(path: Path, *, messages: int) -> None:
-    """A queue file as version 1 left it: so many requests, the first held by a worker."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN")
-        for statement in SCHEMA_1.split(";\n\n"):
-            connection.execute(statement)
-        connection.execute("PRAGMA user_version = 1")
-        for topic in TOPOLOGY.topics:
-            connection.execute("INSERT INTO topic VALUES (?)", (topic,))
-        for spec in TOPOLOGY.subscriptions:
-            connection.execute(
-                "INSERT INTO subscription (name, topic, retention_s) VALUES (?, ?, 1e6)", (spec.name, spec.topic)
-            )
-        identity = statements.subscription_id(connection, REQUESTS.name)
-        for number in range(messages):
-            statements.publish(connection, TOPIC, Message(body=b"%d" % number), now=time.time())
-        connection.execute(
-            "UPDATE delivery SET due_at = ?, attempt = 1, lease = 'l'"
-            " WHERE subscription_id = ? AND message_id = (SELECT min(message_id) FROM delivery)",
-            (time.time() + 1_000, identity),
-        )
-        connection.execute("COMMIT")
-
-
-def test_a_file_of_version_1_is_taken_over(path: Path) -> None:
-    """Messages, leases and subscriptions stay; what waits is counted from then on."""
-    version_1(path, messages=3)
-    with closing(connect(f"embedded://{path}", TOPOLOGY)) as broker:
-        assert broker.declare(TOPOLOGY) == []
-        assert broker.backlog(REQUESTS).count == 3
-        broker.publish(TOPIC, Message(body=b"3")).result(30)
-        deliveries = iter(broker.subscribe(REQUESTS, Limits()))
-        taken = [next(deliveries) for _ in range(3)]
-        assert [delivery.message.body for delivery in taken] == [b"1", b"2", b"3"]
-        taken[0].ack()
-        broker.publish(TOPIC, Message(body=b"4")).result(30)
-        assert broker.backlog(REQUESTS).count == 4
-    with closing(sqlite3.connect(path)) as found:
-        assert found.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
-        assert found.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-
-
-def test_a_migrated_file_is_made_like_a_new_one(path: Path, tmp_path: Path) -> None:
-    """The same tables, indices and triggers, to the letter."""
-    version_1(path, messages=1)
-    found = []
-    for each in (path, tmp_path / "new.db"):
-        make_schema(each)
-        with closing(sqlite3.connect(each)) as connection:
-            rows = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-            found.append({row[:2]: " ".join(str(row[2]).replace('"', "").split()) for row in rows})
-    assert found[0] == found[1]
-
-
-def test_a_migration_that_is_cut_short_leaves_version_1(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is one transaction: the next program finds the old file and begins anew."""
-    version_1(path, messages=2)
-    with monkeypatch.context() as patched:
-        patched.setattr(schema, "AFTER_FROM_1", "SELECT no_such_function()")
-        with pytest.raises(Exception, match="no such function"):
-            connect(f"embedded://{path}", TOPOLOGY)
-    with closing(sqlite3.connect(path)) as found:
-        assert found.execute("PRAGMA user_version").fetchone() == (1,)
-        assert count(found, "subscription") == 3
-    with closing(connect(f"embedded://{path}", TOPOLOGY)) as broker:
-        assert broker.backlog(REQUESTS).count == 2
-
-
-def test_a_program_of_version_1_that_goes_on_is_counted(path: Path) -> None:
-    """It had the file open during the migration, and knows nothing of counts."""
-    version_1(path, messages=2)
-    with closing(sqlite3.connect(path, isolation_level=None)) as old:
-        identity = statements.subscription_id(old, REQUESTS.name)
-        make_schema(path)
-        statements.publish(old, TOPIC, Message(body=b"x"), now=time.time())
-        statements.ack(old, identity, 1, lease="l")
-        assert statements.backlog(old, identity, now=time.time()).count == 2
-
-
 def test_a_migrated_file_gives_space_back_once_it_is_nearly_empty(path: Path) -> None:
-    """It has to be written anew for that, which waits until there is little to write."""
-    version_1(path, messages=20)
+    """One of version 1 has to be written anew for that, which waits until there is little to write."""
+    make_old_file(path, TOPOLOGY, version=1, messages=20)
     make_schema(path)
     with closing(open_connection(path, flush=False)) as connection:
         fill(connection, messages=5_000, body=bytes(4_000), now=time.time())
@@ -362,7 +242,7 @@ def test_a_migrated_file_gives_space_back_once_it_is_nearly_empty(path: Path) ->
         assert path.stat().st_size < 100 * 4_096
         assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
         identity = statements.subscription_id(connection, REQUESTS.name)
-        assert statements.backlog(connection, identity, now=time.time()).count == 20
+        assert statements.backlog(connection, identity, now=time.time(), date=time.time()).count == 20
 
 
 class Counting(RuleBasedStateMachine):
@@ -382,7 +262,7 @@ class Counting(RuleBasedStateMachine):
     @rule(topic=st.sampled_from(TOPOLOGY.topics), client=st.sampled_from(["a", "b", "c"]))
     def publish(self, topic: str, client: str) -> None:
         """To nobody, one or several subscriptions."""
-        statements.publish(self._connection, topic, Message(b"", {"client_id": client}), now=self._now)
+        statements.publish(self._connection, topic, Message(b"", {"client_id": client}), now=self._now, date=self._now)
 
     @rule(client=st.sampled_from(["a", "b"]))
     def join(self, client: str) -> None:

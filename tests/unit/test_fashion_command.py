@@ -44,7 +44,7 @@ def last_line(result: Result) -> dict[str, object]:
         (["init", "--broker", "embedded:file/queue.db"], 3, "cannot be made"),
         (["init", "--broker", "embedded:file"], 3, "is no queue file; name another"),
         (["init", "--broker", "embedded:folder"], 6, "The queue file could not be used"),
-        (["request", "none.csv"], 5, "Error: There is no file or folder none.csv"),
+        (["request", "none.csv"], 5, "none.csv; name images as idx, CSV, npy or npz, or a folder of them."),
         (["request", "file"], 5, "is no idx, .csv, .npy, .npz, .png or .jpg file"),
         (["request", "--format", "png"], 2, "Invalid value for '--format'"),
         (["request", "--batch-size", "0"], 2, "Invalid value for '--batch-size'"),

@@ -20,7 +20,7 @@ from handoff.brokers.urls import open_broker
 from handoff.contracts.errors import ExitCode, StoreUnavailable
 from handoff.contracts.protocols import Limits, Message, Removed, Store, SweptStore
 from handoff.contracts.topology import DAY_S, Topology
-from handoff.stores import file
+from handoff.stores import file, file_sweep
 from handoff.stores.file import PARTIAL_FOLDER, SWEEP_LOCK, FileStore, connect
 from handoff.stores.file_sweep import SLICE, sweep_lock
 from ml_server import store_sweeper
@@ -178,6 +178,69 @@ def test_a_sweep_is_not_repeated_within_its_period(store: FileStore) -> None:
     assert [sweep(NOW), sweep(NOW + 3_599), sweep(NOW + 3_600), sweep(NOW + 10)] == [1, 0, 1, 1]
 
 
+class Machine:
+    """A start of the machine and the time since then, as the sweep is told them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.boot, self.awake_s = "boot-1", 1_000.0
+        monkeypatch.setattr(file_sweep, "boot_id", lambda: self.boot)
+        monkeypatch.setattr(file_sweep, "since_boot_s", lambda: self.awake_s)
+
+
+def test_a_calendar_that_is_put_forward_makes_nothing_old(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Workers sweep nothing until what was there has been kept for its time again."""
+    machine = Machine(monkeypatch)
+    put(store, "requests/1/images.csv", age_s=60)
+    week_s = 7 * DAY_S
+
+    def sweep(now: float, *, period_s: float = 3_600) -> int:
+        parts = list(store.sweep(older_than_s=week_s, now=now, period_s=period_s))
+        return sum(part.object_count for part in parts)
+
+    assert sweep(NOW) == 0
+    machine.awake_s += 4_000
+    jumped = NOW + 4_000 + 10 * DAY_S
+    assert sweep(jumped) == 0
+    assert "the calendar was put forward by 864000 s: nothing is swept for 604800 s" in caplog.text
+    machine.awake_s += week_s - 1
+    assert sweep(jumped + week_s - 1) == 0
+    machine.awake_s += 2
+    put(store, "requests/2/images.csv", age_s=2 * week_s)
+    assert sweep(jumped + week_s + 1) == 2
+
+
+def test_who_asks_for_a_sweep_is_not_kept_from_it(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fashion clean` says what goes."""
+    Machine(monkeypatch)
+    put(store, "requests/1/images.csv", age_s=60)
+    assert list(store.sweep(older_than_s=100, now=NOW, period_s=1)) != []
+    assert list(store.sweep(older_than_s=100, now=NOW + DAY_S, period_s=1)) == []
+    assert sum(part.object_count for part in store.sweep(older_than_s=100, now=NOW + DAY_S)) == 1
+
+
+def test_a_calendar_that_is_put_back_again_ends_the_wait(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jump was a mistake: from then on nothing is kept longer than a week from now."""
+    Machine(monkeypatch)
+    put(store, "requests/1/images.csv", age_s=0)
+
+    def sweep(now: float) -> int:
+        return sum(part.object_count for part in store.sweep(older_than_s=100, now=now, period_s=1))
+
+    assert [sweep(NOW), sweep(NOW + 10 * DAY_S), sweep(NOW + 50), sweep(NOW + 151)] == [0, 0, 0, 1]
+
+
+def test_another_start_of_the_machine_is_no_jump(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been off for so long."""
+    machine = Machine(monkeypatch)
+    put(store, "requests/1/images.csv", age_s=0)
+    assert list(store.sweep(older_than_s=100, now=NOW, period_s=1)) != []
+    machine.boot, machine.awake_s = "boot-2", 10.0
+    parts = store.sweep(older_than_s=100, now=NOW + 10 * DAY_S, period_s=1)
+    assert sum(part.object_count for part in parts) == 1
+
+
 def test_a_sweep_clears_what_dead_writers_left(store: FileStore, root: Path) -> None:
     """Partial files a day old, wherever the program that declares never runs; the lock is none."""
     put(store, "requests/1/images.csv", age_s=0)
@@ -332,7 +395,7 @@ def publish_request(folder: Path, *, age_s: float) -> None:
         pass
     with closing(open_connection(folder / "queue.db", flush=False)) as connection:
         published_at = time.time() - age_s
-        statements.publish(connection, TOPOLOGY.requests_topic, Message(body=b"x"), now=published_at)
+        statements.publish(connection, TOPOLOGY.requests_topic, Message(body=b"x"), now=published_at, date=published_at)
 
 
 def test_clean_removes_what_is_over_its_retention_and_says_so(folder: Path) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from handoff.brokers.embedded import statements, upkeep
+from handoff.brokers.embedded.clock import FileClock
 from handoff.brokers.embedded.consumer import EmbeddedSubscription
 from handoff.brokers.embedded.database import make_schema, open_connection, translated_errors
 from handoff.brokers.embedded.writer import Writer
@@ -21,9 +22,10 @@ from handoff.contracts.topology import SubscriptionSpec, Topology
 class EmbeddedBroker:
     """Topics and subscriptions in one SQLite file; `open` makes one."""
 
-    def __init__(self, path: Path, *, writer: Writer) -> None:
+    def __init__(self, path: Path, *, writer: Writer, clock: FileClock) -> None:
         self._path = path
         self._writer = writer
+        self._clock = clock
         self._subscriptions: list[EmbeddedSubscription] = []
         self._lock = threading.Lock()
 
@@ -33,19 +35,22 @@ class EmbeddedBroker:
 
         Raises: SettingsInvalid: it cannot be made there; BrokerUnavailable
         """
-        make_schema(path)
-        writer = Writer(open_connection(path, flush=True))
+        clock = make_schema(path)
+        writer = Writer(open_connection(path, flush=True), clock=clock)
         writer.start()
-        return cls(path, writer=writer)
+        return cls(path, writer=writer, clock=clock)
 
     def publish(self, topic: str, message: Message) -> Future[str]:
         """Publish a message; the future holds its id once it is on the disk."""
-        return self._writer.submit(lambda connection: statements.publish(connection, topic, message, now=time.time()))
+        return self._writer.submit(
+            lambda connection: statements.publish(connection, topic, message, now=self._clock.now(), date=time.time())
+        )
 
     def subscribe(self, subscription: SubscriptionSpec, limits: Limits) -> EmbeddedSubscription:
         """Join a subscription's workers."""
         if subscription.temporary:
-            self._writer.submit(partial(statements.declare_subscription, spec=subscription, now=time.time())).result()
+            declare = partial(statements.declare_subscription, spec=subscription, now=self._clock.now())
+            self._writer.submit(declare).result()
         connection = open_connection(self._path, flush=False)
         try:
             with translated_errors():
@@ -57,6 +62,7 @@ class EmbeddedBroker:
             subscription,
             connection=connection,
             writer=self._writer,
+            clock=self._clock,
             window=Window(limits),
             subscription_id=subscription_id,
         )
@@ -67,7 +73,7 @@ class EmbeddedBroker:
 
     def declare(self, topology: Topology) -> list[str]:
         """Create the topics and subscriptions that are missing; a sentence for each."""
-        return self._writer.submit(partial(_declare, topology=topology, now=time.time())).result()
+        return self._writer.submit(partial(_declare, topology=topology, now=self._clock.now())).result()
 
     def backlog(self, subscription: SubscriptionSpec) -> Backlog:
         """Count what is unacked, and the age of the oldest of it."""
@@ -75,13 +81,13 @@ class EmbeddedBroker:
         try:
             with translated_errors():
                 subscription_id = statements.subscription_id(connection, subscription.name)
-                return statements.backlog(connection, subscription_id, now=time.time())
+                return statements.backlog(connection, subscription_id, now=self._clock.now(), date=time.time())
         finally:
             connection.close()
 
     def sweep(self, *, dry_run: bool = False) -> int:
         """Remove the deliveries over their retention, and give their space back; how many there were."""
-        connection, now = open_connection(self._path, flush=True), time.time()
+        connection, now = open_connection(self._path, flush=True), self._clock.now()
         try:
             with translated_errors():
                 count = statements.over_retention(connection, now=now)

@@ -16,10 +16,13 @@ from functools import partial
 
 from handoff.brokers.dead_letters import MAX_ATTEMPTS_CODE, dead_letter, never_acked
 from handoff.brokers.embedded import statements
+from handoff.brokers.embedded.clock import FileClock
 from handoff.brokers.embedded.database import transaction, translated_errors
 from handoff.brokers.embedded.writer import Writer
 from handoff.brokers.leases import LeaseKeeper
+from handoff.brokers.outage import Outage
 from handoff.brokers.window import Window
+from handoff.contracts.errors import BrokerUnavailable
 from handoff.contracts.topology import SubscriptionSpec
 
 _log = logging.getLogger(__name__)
@@ -35,6 +38,9 @@ LOOKS_BEFORE_IDLE = 200
 # The owner of a temporary subscription renews it this often; it lives a day without.
 RENEWAL_PERIOD_S = 3_600.0
 
+# How long a subscriber outlives a full disk, or a program stopped in the middle of a write.
+OUTAGE_S = 120.0
+
 # What identifies a delivery in the file: the message, and which taking of it this was.
 Lease = tuple[int, str]
 Settle = Callable[["EmbeddedDelivery", Callable[..., None]], None]
@@ -43,10 +49,11 @@ Settle = Callable[["EmbeddedDelivery", Callable[..., None]], None]
 class EmbeddedDelivery:
     """One handing-over of a message, leased until it is acked or nacked."""
 
-    def __init__(self, claim: statements.Claim, *, lease: str, settle: Settle) -> None:
+    def __init__(self, claim: statements.Claim, *, lease: str, clock: FileClock, settle: Settle) -> None:
         self.message = claim.message
         self.attempt = claim.attempt
         self.lease: Lease = (claim.message_id, lease)
+        self._clock = clock
         self._settle = settle
 
     def ack(self) -> None:
@@ -55,11 +62,11 @@ class EmbeddedDelivery:
 
     def nack(self, delay_s: float = 0.0) -> None:
         """Give the message back, due again in `delay_s` seconds."""
-        self._settle(self, partial(statements.nack, due_at=time.time() + delay_s, unseen=False))
+        self._settle(self, partial(statements.nack, due_at=self._clock.now() + delay_s, unseen=False))
 
     def return_unseen(self) -> None:
         """Give back a message that no consumer has seen; it does not count as an attempt."""
-        self._settle(self, partial(statements.nack, due_at=time.time(), unseen=True))
+        self._settle(self, partial(statements.nack, due_at=self._clock.now(), unseen=True))
 
 
 class EmbeddedSubscription:
@@ -71,19 +78,22 @@ class EmbeddedSubscription:
         *,
         connection: sqlite3.Connection,
         writer: Writer,
+        clock: FileClock,
         window: Window,
         subscription_id: int,
     ) -> None:
         self._spec = spec
         self._connection = connection
         self._writer = writer
+        self._clock = clock
         self._window = window
         self._id = subscription_id
         self._lease_names = (f"{uuid.uuid4().hex[:12]}-{number}" for number in itertools.count())
-        self._renewed_at = time.time()
+        self._renewed_at = self._clock.now()
         self._ready: deque[EmbeddedDelivery] = deque()
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._outage = Outage(give_up_after_s=OUTAGE_S)
         self._leases: LeaseKeeper[Lease] = LeaseKeeper(self._extend, ack_deadline_s=spec.ack_deadline_s)
 
     def start(self) -> None:
@@ -91,12 +101,20 @@ class EmbeddedSubscription:
         self._leases.start()
 
     def __iter__(self) -> Iterator[EmbeddedDelivery]:
+        """Yield deliveries until `close`.
+
+        Raises: BrokerUnavailable: the file could not be used for two minutes
+        """
         while room := self._window.wait_for_room():
             self._renew()
             # Read before claiming: a message published in between changes it, and so is not overlooked.
-            version = self._file_version()
-            if not self._claim(room):
-                self._wait_for_change(version)
+            try:
+                version = self._file_version()
+                if not self._claim(room):
+                    self._wait_for_change(version)
+                self._outage.end()
+            except BrokerUnavailable as error:
+                self._wait_out(error)
             while (delivery := self._next_ready()) is not None:
                 yield delivery
 
@@ -115,14 +133,14 @@ class EmbeddedSubscription:
     def finish(self) -> None:
         """Give back what is still held and close the connection; the broker calls it when it closes."""
         self.close()
-        give_back = partial(statements.nack, subscription=self._id, due_at=time.time(), unseen=False)
+        give_back = partial(statements.nack, subscription=self._id, due_at=self._clock.now(), unseen=False)
         for message_id, lease in self._leases.stop():
             self._submit(partial(give_back, message_id=message_id, lease=lease))
         with self._lock:
             self._connection.close()
 
     def _claim(self, most: int) -> int:
-        lease, now = next(self._lease_names), time.time()
+        lease, now = next(self._lease_names), self._clock.now()
         until = now + self._spec.ack_deadline_s
         with self._lock, translated_errors():
             if self._closed.is_set() or not self._is_due(now):
@@ -139,7 +157,7 @@ class EmbeddedSubscription:
                 )
                 claims = [claim for claim in claims if not self._bury(claim, lease=lease, now=now)]
             for claim in claims:
-                delivery = EmbeddedDelivery(claim, lease=lease, settle=self._settle)
+                delivery = EmbeddedDelivery(claim, lease=lease, clock=self._clock, settle=self._settle)
                 self._leases.hold(delivery.lease)
                 self._window.take(delivery.message)
                 self._ready.append(delivery)
@@ -155,9 +173,16 @@ class EmbeddedSubscription:
             reason=never_acked(claim.attempt - 1),
             attempts=claim.attempt - 1,
         )
-        statements.publish(self._connection, self._spec.dead_letter_topic, letter, now=now)
+        statements.publish(self._connection, self._spec.dead_letter_topic, letter, now=now, date=time.time())
         statements.ack(self._connection, self._id, claim.message_id, lease=lease)
         return True
+
+    def _wait_out(self, error: BrokerUnavailable) -> None:
+        wait_s = self._outage.next_wait_s()
+        if wait_s is None:
+            raise error
+        _log.warning("nothing taken, again in %.1f s: %s", wait_s, error)
+        self._closed.wait(wait_s)
 
     def _next_ready(self) -> EmbeddedDelivery | None:
         with self._lock:
@@ -174,19 +199,19 @@ class EmbeddedSubscription:
     def _wait_for_change(self, version: int) -> None:
         with self._lock, translated_errors():
             due_at = None if self._closed.is_set() else statements.next_due_at(self._connection, self._id)
-        due_at = min(due_at or math.inf, time.time() + RENEWAL_PERIOD_S)
+        due_at = min(due_at or math.inf, self._clock.now() + RENEWAL_PERIOD_S)
         periods = itertools.chain(
             FIRST_WATCH_PERIODS_S,
             itertools.repeat(WATCH_PERIOD_S, LOOKS_BEFORE_IDLE),
             itertools.repeat(IDLE_WATCH_PERIOD_S),
         )
         while not self._closed.wait(next(periods)):
-            if self._file_version() != version or due_at <= time.time():
+            if self._file_version() != version or due_at <= self._clock.now():
                 return
 
     def _renew(self) -> None:
-        if self._spec.temporary and self._renewed_at + RENEWAL_PERIOD_S <= time.time():
-            self._renewed_at = time.time()
+        if self._spec.temporary and self._renewed_at + RENEWAL_PERIOD_S <= self._clock.now():
+            self._renewed_at = self._clock.now()
             self._submit(partial(statements.keep_temporary, name=self._spec.name, now=self._renewed_at))
 
     def _settle(self, delivery: EmbeddedDelivery, write: Callable[..., None]) -> None:
@@ -196,7 +221,7 @@ class EmbeddedSubscription:
             self._window.give_back(delivery.message)
 
     def _extend(self, leases: Sequence[Lease]) -> None:
-        until = time.time() + self._spec.ack_deadline_s
+        until = self._clock.now() + self._spec.ack_deadline_s
         self._submit(partial(statements.extend, subscription=self._id, leases=leases, until=until))
 
     def _submit(self, write: Callable[[sqlite3.Connection], None]) -> Future[None]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from handoff.brokers.embedded import schema
+from handoff.brokers.embedded.clock import FileClock, read_clock, set_clock
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
 
 # Longer than any transaction here can take; a writer waits this long for the others before it gives up.
@@ -43,10 +44,11 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     _begin(connection)
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk ends it in some statements, and leaves it open in others
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _begin(connection: sqlite3.Connection) -> None:
@@ -85,8 +87,10 @@ def open_connection(path: Path, *, flush: bool) -> sqlite3.Connection:
         return connection
 
 
-def make_schema(path: Path) -> None:
+def make_schema(path: Path) -> FileClock:
     """Make the queue file and its tables where they are missing, or bring those of an older version up to date.
+
+    What it returns is the file's time, set anew by the first program after a start of the machine.
 
     Raises: SettingsInvalid: not writable, or a file of something else; BrokerUnavailable
     """
@@ -98,6 +102,7 @@ def make_schema(path: Path) -> None:
     try:
         with translated_errors():
             _make_tables(connection, path)
+            return _clock(connection)
     finally:
         connection.close()
 
@@ -115,12 +120,19 @@ def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
                 " update this program or name another file."
             )
         if version:
-            schema.migrate(connection)
+            schema.migrate(connection, version=version)
         elif connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise SettingsInvalid(f"The file {path} is another program's database; name another.")
         else:
             schema.make(connection)
         connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+
+
+def _clock(connection: sqlite3.Connection) -> FileClock:
+    if clock := read_clock(connection):
+        return clock
+    with transaction(connection):
+        return read_clock(connection) or set_clock(connection)  # another process may have been faster
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -5,10 +5,18 @@ from __future__ import annotations
 import sqlite3
 
 # Stored in the file; a higher number means a file of a later version of this project.
-VERSION = 2
+VERSION = 3
 
 # A delivery is counted by the file itself, so that no way of adding or removing one can miss it. Ids of subscriptions
 # are never given twice: what waited on a dropped one is removed bit by bit, and must not pass to the next.
+# `published_at` is the calendar's, every other time the file's own clock's; `entered_at` is that of the publishing.
+CLOCK = """
+CREATE TABLE IF NOT EXISTS clock (
+    boot_id TEXT NOT NULL,
+    started_at REAL NOT NULL
+);
+"""
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS topic (
     name TEXT PRIMARY KEY
@@ -35,7 +43,8 @@ CREATE TABLE IF NOT EXISTS message (
     attributes TEXT NOT NULL,
     body BLOB NOT NULL,
     published_at REAL NOT NULL,
-    unacked_count INTEGER NOT NULL
+    unacked_count INTEGER NOT NULL,
+    entered_at REAL
 );
 
 CREATE TABLE IF NOT EXISTS delivery (
@@ -86,18 +95,26 @@ DROP TABLE subscription_1;
 UPDATE unacked SET count = (SELECT count(*) FROM delivery WHERE delivery.subscription_id = unacked.subscription_id);
 """
 
+# Version 2 had the calendar's times everywhere. They stay, for the file's clock begins with what the calendar says.
+FROM_2 = """
+ALTER TABLE message ADD COLUMN entered_at REAL;
+"""
+
 
 def make(connection: sqlite3.Connection) -> None:
     """Make the tables in an empty file, within the caller's transaction."""
-    _run(connection, SCHEMA)
+    for script in (SCHEMA, CLOCK):
+        _run(connection, script)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Turn the tables of version 1 into these, within the caller's transaction; messages stay where they are.
+def migrate(connection: sqlite3.Connection, *, version: int) -> None:
+    """Turn the tables of an older version into these, within the caller's transaction; messages stay where they are.
 
-    Programs that have the file open go on with it: what counts is in the file, not in them.
+    Programs that have the file open go on with it: what counts is in the file, not in them, and their calendar's time
+    is the file's until the one or the other is put right.
     """
-    for script in (BEFORE_FROM_1, SCHEMA, AFTER_FROM_1):
+    from_1 = (BEFORE_FROM_1, SCHEMA, AFTER_FROM_1) if version == 1 else ()
+    for script in (*from_1, FROM_2, CLOCK):
         _run(connection, script)
 
 

@@ -1,7 +1,11 @@
-"""The queue's few operations, each as SQL on an open transaction. Times are seconds since the epoch."""
+"""The queue's few operations, each as SQL on an open transaction.
+
+`now` is the file's time (`FileClock`), `date` the calendar's, in seconds since the epoch.
+A program of version 2 that is still at work says of a message only the latter."""
 
 from __future__ import annotations
 
+import logging
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +16,8 @@ import msgspec
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.protocols import Backlog, Message
 from handoff.contracts.topology import SubscriptionSpec
+
+_log = logging.getLogger(__name__)
 
 # The subscription of a client that crashed goes away after this long, the least that Pub/Sub allows too.
 TEMPORARY_LIFE_S = 86_400.0
@@ -67,7 +73,7 @@ def drop_subscription(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("DELETE FROM subscription WHERE name = ?", (name,))
 
 
-def publish(connection: sqlite3.Connection, topic: str, message: Message, *, now: float) -> str:
+def publish(connection: sqlite3.Connection, topic: str, message: Message, *, now: float, date: float) -> str:
     """Store a message once, and a delivery of it for each subscription that wants it.
 
     Raises: SettingsInvalid: no such topic
@@ -81,8 +87,9 @@ def publish(connection: sqlite3.Connection, topic: str, message: Message, *, now
     if not wanted_by:
         return "unread"
     message_id = connection.execute(
-        "INSERT INTO message (topic, key, attributes, body, published_at, unacked_count) VALUES (?, ?, ?, ?, ?, ?)",
-        (topic, message.key, msgspec.json.encode(message.attributes), message.body, now, len(wanted_by)),
+        "INSERT INTO message (topic, key, attributes, body, published_at, unacked_count, entered_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (topic, message.key, msgspec.json.encode(message.attributes), message.body, date, len(wanted_by), now),
     ).lastrowid
     connection.executemany(
         "INSERT INTO delivery VALUES (?, ?, ?, 0, NULL)", [(row[0], message_id, now) for row in wanted_by]
@@ -106,17 +113,16 @@ def claim(
     already: the sweep may be days behind.
     """
     rows = connection.execute(
-        "SELECT message_id, attempt, body, attributes, key, published_at"
+        "SELECT message_id, attempt, body, attributes, key, coalesce(entered_at, published_at)"
         " FROM delivery JOIN message ON message.id = message_id"
         " WHERE subscription_id = ? AND due_at <= ? ORDER BY due_at, message_id LIMIT ?",
         (subscription, now, most),
     ).fetchall()
     oldest = now - _retention_s(connection, subscription)
-    connection.executemany(
-        "DELETE FROM delivery WHERE subscription_id = ? AND message_id = ?",
-        [(subscription, row[0]) for row in rows if row[5] < oldest],
-    )
-    rows = [row for row in rows if row[5] >= oldest]
+    if too_old := [(subscription, row[0]) for row in rows if row[5] < oldest]:
+        _log.warning("%d messages over their retention were removed, unread", len(too_old))
+        connection.executemany("DELETE FROM delivery WHERE subscription_id = ? AND message_id = ?", too_old)
+        rows = [row for row in rows if row[5] >= oldest]
     decode = msgspec.json.decode
     claims = [Claim(row[0], row[1] + 1, Message(row[2], decode(row[3], type=dict[str, str]), row[4])) for row in rows]
     claims = claims[: fitting([claim.message for claim in claims])]
@@ -176,21 +182,27 @@ def sweep(connection: sqlite3.Connection, *, now: float) -> bool:
     return any([_sweep_dropped(connection), _sweep_over_retention(connection, now=now)])
 
 
-def backlog(connection: sqlite3.Connection, subscription: int, *, now: float) -> Backlog:
-    """Say how much is unacked, and the age of the oldest of it."""
+def backlog(connection: sqlite3.Connection, subscription: int, *, now: float, date: float) -> Backlog:
+    """Say how much is unacked, and the age of the oldest of it: the higher one where calendar and clock differ.
+
+    The one tells how long it has waited, the other which objects it may need, for theirs is the calendar's.
+    """
     counted = connection.execute("SELECT count FROM unacked WHERE subscription_id = ?", (subscription,)).fetchone()
     row = connection.execute(
-        "SELECT published_at FROM message WHERE id = (SELECT min(message_id) FROM delivery WHERE subscription_id = ?)",
+        "SELECT published_at, coalesce(entered_at, published_at) FROM message"
+        " WHERE id = (SELECT min(message_id) FROM delivery WHERE subscription_id = ?)",
         (subscription,),
     ).fetchone()
-    return Backlog(count=counted[0] if counted else 0, oldest_unacked_age_s=max(0.0, now - row[0]) if row else None)
+    age_s = max(0.0, date - row[0], now - row[1]) if row else None
+    return Backlog(count=counted[0] if counted else 0, oldest_unacked_age_s=age_s)
 
 
 def over_retention(connection: sqlite3.Connection, *, now: float) -> int:
     """Count the deliveries over their retention; reads every delivery, for a person who asked."""
     count = connection.execute(
         "SELECT count(*) FROM delivery JOIN message ON message.id = message_id"
-        " JOIN subscription ON subscription.id = subscription_id WHERE published_at + retention_s < ?",
+        " JOIN subscription ON subscription.id = subscription_id"
+        " WHERE coalesce(entered_at, published_at) + retention_s < ?",
         (now,),
     ).fetchone()
     return int(count[0])
@@ -221,8 +233,11 @@ def _sweep_over_retention(connection: sqlite3.Connection, *, now: float) -> bool
     removed = connection.execute(
         "DELETE FROM delivery WHERE (subscription_id, message_id) IN ("
         " SELECT subscription.id, oldest.id"
-        " FROM (SELECT id, topic, published_at FROM message ORDER BY id LIMIT ?) oldest"
-        " JOIN subscription USING (topic) WHERE published_at + retention_s < ?)",
+        " FROM (SELECT id, topic, coalesce(entered_at, published_at) AS came_at FROM message"
+        " ORDER BY id LIMIT ?) oldest"
+        " JOIN subscription USING (topic) WHERE came_at + retention_s < ?)",
         (SWEEP_MESSAGES, now),
     )
+    if removed.rowcount > 0:
+        _log.warning("%d messages over their retention were removed, unread", removed.rowcount)
     return removed.rowcount > 0

@@ -9,9 +9,10 @@ import sqlite3
 import time
 
 from handoff.brokers.embedded import statements
+from handoff.brokers.embedded.clock import UPKEEP_PERIOD_S
 from handoff.brokers.embedded.database import transaction
 
-PERIOD_S = 60.0
+PERIOD_S = UPKEEP_PERIOD_S
 
 # Between two pieces while there is more to do: a tenth of the file's time at most.
 PAUSE_S = 0.1
@@ -62,7 +63,7 @@ def _do_piece(connection: sqlite3.Connection, *, now: float) -> bool:
 
 def _due_in(connection: sqlite3.Connection, now: float) -> float:
     wait_s = float(connection.execute("SELECT due_at FROM upkeep").fetchone()[0]) - now
-    return wait_s if wait_s <= PERIOD_S else 0.0  # the clock jumped back
+    return wait_s if wait_s <= PERIOD_S else 0.0  # a program of version 2, whose calendar jumped
 
 
 def _give_back(connection: sqlite3.Connection) -> bool:

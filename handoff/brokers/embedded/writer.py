@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
+from handoff.brokers.embedded.clock import FileClock
 from handoff.brokers.embedded.database import transaction, translated_errors
 from handoff.brokers.embedded.upkeep import PERIOD_S, keep_up
 from handoff.contracts.errors import BrokerUnavailable, FashionError
@@ -43,8 +44,9 @@ OWN_FAULTS = (
 class Writer:
     """Runs writes in the order they were submitted; each future resolves when its write is on the disk."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, clock: FileClock) -> None:
         self._connection = connection
+        self._clock = clock
         self._waiting: queue.SimpleQueue[tuple[Write[Any], Future[Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
@@ -105,8 +107,8 @@ class Writer:
     def _keep_up(self) -> float:
         try:
             with translated_errors():
-                return keep_up(self._connection, now=time.time())
-        except BrokerUnavailable as error:
+                return keep_up(self._connection, now=self._clock.now())
+        except FashionError as error:
             _log.warning("the queue file was not swept: %s", error)
             return PERIOD_S
 
@@ -115,7 +117,7 @@ class Writer:
         try:
             with translated_errors(), transaction(self._connection):
                 outcomes = [self._attempt(write, future) for write, future in group]
-        except BrokerUnavailable as error:
+        except FashionError as error:
             outcomes = [partial(future.set_exception, error) for _, future in group]
         for resolve in outcomes:
             resolve()
@@ -126,7 +128,7 @@ class Writer:
             value = write(self._connection)
         except OWN_FAULTS as error:
             self._connection.execute("ROLLBACK TO one")
-            return partial(future.set_exception, error)
-        finally:
             self._connection.execute("RELEASE one")
+            return partial(future.set_exception, error)
+        self._connection.execute("RELEASE one")
         return partial(future.set_result, value)
