@@ -29,7 +29,11 @@ def deployments() -> Iterator[dict[str, Settings]]:
             found["pubsub"] = {"broker": "pubsub://bench", "store": f"{BUCKET}/bench"}
         except servers.ServerAbsent as reason:
             print(f"left out: {reason}", file=sys.stderr)
-        yield {name: declared(load_settings(flags=flags).settings) for name, flags in found.items()}
+        # A worker's log is read for its readiness, and so is text.
+        yield {
+            name: declared(load_settings(flags={**flags, "log_format": "text"}).settings)
+            for name, flags in found.items()
+        }
 
 
 def afresh(settings: Settings, name: str) -> Settings:

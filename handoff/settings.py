@@ -225,6 +225,11 @@ def _check(settings: Settings) -> None:
         # Written so that NaN is refused too.
         if not bound <= figure < math.inf:
             raise SettingsInvalid(f"The setting {name} is {figure}; it must be at least {bound}.")
+    _check_together(settings)
+
+
+def _check_together(settings: Settings) -> None:
+    """Refuse figures that are too large, or too large for one another."""
     if settings.worker.health_port > LAST_PORT:
         raise SettingsInvalid(
             f"The setting worker.health_port is {settings.worker.health_port}; it must be at most {LAST_PORT}."

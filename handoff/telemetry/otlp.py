@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from handoff.telemetry.tracing import NO_ATTRIBUTES, Attributes, Kind, Span
+from handoff.telemetry.tracing import NO_ATTRIBUTES, NO_SPAN, Attributes, Kind, Span
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +68,10 @@ class OtlpTracer:
         parent: Span | str | None = None,
         started_at_s: float | None = None,
         attributes: Attributes = NO_ATTRIBUTES,
-    ) -> OtlpSpan:
-        """Begin a span; without a parent, below the thread's present one."""
+    ) -> Span:
+        """Begin a span; without a parent, below the thread's present one. An internal one is never alone."""
+        if kind == "internal" and parent is None and not trace.get_current_span().get_span_context().is_valid:
+            return NO_SPAN
         return OtlpSpan(
             self._tracer.start_span(
                 name,

@@ -61,5 +61,5 @@ def test_a_check_wires_everything_and_imports_no_more_than_it_needs(start: Start
     assert {"numpy", "msgspec", "click"} <= imported
     assert len(imported & {"openvino", "onnxruntime"}) == 1
     unwanted = {"tensorflow", "keras", "pandas", "matplotlib", "tqdm", "PIL", "tf2onnx", "onnx", "scipy"}
-    unwanted |= {"fashion_client", "ml_model_development", "hypothesis", "pytest"}
+    unwanted |= {"fashion_client", "ml_model_development", "hypothesis", "pytest", "prometheus_client"}
     assert imported & unwanted == set()

@@ -158,6 +158,21 @@ def test_a_request_published_again_is_a_trace_of_its_own(watched: Watched) -> No
     assert len({span.context.trace_id for span in published if span.context}) == 2
 
 
+def test_steps_taken_one_by_one_are_one_trace_too(watched: Watched) -> None:
+    """For whoever does something between them; a step outside of it leaves no trace of its own."""
+    with watched.client() as client:
+        client.prepare(batch_of(1), request_id="r-1")
+        assert watched.spans() == {}
+        with client.sending("r-1") as span:
+            prepared = client.prepare(batch_of(1), request_id="r-1")
+            client.upload(prepared)
+            client.publish(prepared.request, span=span)
+        client.publish(prepared.request)
+    names = [span.name for span in watched.kept.get_finished_spans()]
+    assert names == ["encode", "upload", "publish", PUBLISH, "publish", PUBLISH]
+    assert len({span.context.trace_id for span in watched.kept.get_finished_spans() if span.context}) == 2
+
+
 def test_what_goes_wrong_is_an_error_of_its_span(watched: Watched) -> None:
     """With the code of the response or of the log; what is retried has no span of publishing."""
     watched.worker.serve(delivery_of(upload(watched.worker.store, "r-1", batch_of(1), model="other")))
