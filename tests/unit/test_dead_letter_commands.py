@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import click
@@ -237,14 +238,22 @@ def test_a_drop_asks_where_there_is_a_terminal(url: str, answer: bytes, letters:
     try:
         command = [sys.executable, str(REPOSITORY / "fashion.py"), "dead-letters", "drop", "--all"]
         with subprocess.Popen(
-            command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+            command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         ) as process:
             assert process.stdout
             asked = b""
             while not asked.endswith(b"[y/N]: "):
-                asked += os.read(process.stdout.fileno(), 1_000)
-            # Without a controlling terminal Ctrl-C is a byte like any other, so the signal is sent.
-            process.send_signal(2) if answer == b"\x03" else os.write(terminal, answer)
+                more = os.read(process.stdout.fileno(), 1_000)
+                assert more, asked
+                asked += more
+            if answer != b"\x03":
+                os.write(terminal, answer)
+            while answer == b"\x03" and process.poll() is None:
+                # Without a controlling terminal Ctrl-C is a byte like any other, so the signal is sent; again, for
+                # one that comes just before the program waits for its answer is not heard.
+                process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(1)
             said, _ = process.communicate(timeout=30)
     finally:
         os.close(terminal)
