@@ -124,7 +124,10 @@ def test_a_store_that_fails_for_a_while_harms_no_request(
         rules = [proxy.fault(**each) for each in FAULTS[fault]]  # type: ignore[arg-type]
         faulty = submit_all(client, images, prefix="faulty")
     wait_until(lambda: worker.log.count(" outcome=succeeded") >= 2 * REQUESTS, what="the last ack")
-    assert all(rule.hits for rule in rules), proxy.counts
+    # A rule that meets a share of the requests may have met none.
+    sure = [rule.hits for rule, told in zip(rules, FAULTS[fault], strict=True) if "times" in told]
+    assert all(sure), proxy.counts
+    assert sum(rule.hits for rule in rules) > 0
     proxy.clear()
     assert predictions(store, faulty) == predictions(store, calm)
     check_no_orphans(store, calm + faulty)
