@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test test-unit check fuzz bench bench-long bench-models chaos emulators train lock clean
+.PHONY: help demo install install-dev test test-unit check fuzz bench bench-long bench-models trace chaos emulators train lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ KILLS ?= 20
 REQUESTS ?= 2000
 chaos: .venv/dev.stamp  ## Kill workers, client and broker under load: BROKER=embedded|pubsub KILLS=20 REQUESTS=2000
 	@$(BIN)/python chaos/run.py --broker $(BROKER) --kills $(KILLS) --requests $(REQUESTS)
+
+trace: .venv/dev.stamp  ## Show one request of 100 images as a tree of spans
+	@$(BIN)/python bench/trace.py
 
 emulators: .venv/dev.stamp  ## Run the Pub/Sub emulator and a GCS server until Ctrl-C
 	@$(BIN)/python tests/servers.py
