@@ -14,7 +14,8 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.types import Subscription
 
 from handoff.brokers import pubsub
-from handoff.brokers.pubsub.calls import Outage, meaning, translated
+from handoff.brokers.outage import Outage
+from handoff.brokers.pubsub.calls import meaning, translated
 from handoff.brokers.pubsub.declaration import Declaration
 from handoff.brokers.pubsub.monitoring import Monitoring
 from handoff.brokers.pubsub.publisher import Publisher

@@ -120,7 +120,7 @@ def test_a_lasting_subscription_that_vanishes_is_waited_for(
     subscribe: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An operator declares it again; what is published from then on is delivered."""
-    monkeypatch.setattr("handoff.brokers.pubsub.calls.random.uniform", lambda *_: 0.0)
+    monkeypatch.setattr("handoff.brokers.outage.random.uniform", lambda *_: 0.0)
     gone = RpcFailure(grpc.StatusCode.NOT_FOUND)
     deliveries = iter(subscribe(ScriptedService(response("a"), gone, gone, response("b"))))
     assert [next(deliveries).message.body for _ in range(2)] == [b"a", b"b"]
@@ -131,7 +131,7 @@ def test_a_temporary_subscription_that_vanishes_is_made_anew(
     subscribe: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By its owner, as soon as its topic is there; the log says that something may be missing."""
-    monkeypatch.setattr("handoff.brokers.pubsub.calls.random.uniform", lambda *_: 0.0)
+    monkeypatch.setattr("handoff.brokers.outage.random.uniform", lambda *_: 0.0)
     tries = iter([SettingsInvalid("No such topic."), None])
 
     def create() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -60,27 +58,3 @@ def translated(what: str) -> Iterator[None]:
         yield
     except (api.GoogleAPIError, auth.GoogleAuthError) as error:
         raise meaning(error, what) from error
-
-
-class Outage:
-    """A stretch of failed calls: how long to wait before the next one, and when to stop hoping."""
-
-    def __init__(self, *, give_up_after_s: float) -> None:
-        self._give_up_after_s = give_up_after_s
-        self._failures = 0
-        self._began = 0.0
-
-    def end(self) -> None:
-        """A call was answered."""
-        self._failures = 0
-
-    def next_wait_s(self) -> float | None:
-        """Count a failed call; the seconds to wait before the next, or None when it has lasted too long."""
-        now = time.monotonic()
-        if not self._failures:
-            self._began = now
-        self._failures += 1
-        if now - self._began >= self._give_up_after_s:
-            return None
-        # Full jitter, so that a fleet does not come back in step: capped doubling from 0.1 s to 10 s.
-        return random.uniform(0.0, min(10.0, 0.1 * 2.0 ** min(self._failures, 10)))  # noqa: S311 - no secret

@@ -19,8 +19,9 @@ from google.cloud.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.types import PullRequest, PullResponse
 
 from handoff.brokers.leases import LeaseKeeper
+from handoff.brokers.outage import Outage
 from handoff.brokers.pubsub.acks import AckOutbox
-from handoff.brokers.pubsub.calls import ACK_IDS_PER_CALL, TRANSIENT, Outage, meaning
+from handoff.brokers.pubsub.calls import ACK_IDS_PER_CALL, TRANSIENT, meaning
 from handoff.brokers.window import Window
 from handoff.contracts.errors import FashionError
 from handoff.contracts.protocols import Limits, Message
