@@ -33,7 +33,14 @@ State = Literal["begun", "published", "answered"]
 # Rows read at a time: few enough that a run of a million requests does not notice.
 ROWS_AT_ONCE = 500
 
-_COLUMNS = "position, request_id, request, state, publications, published_at, response"
+_FROM = (
+    "SELECT position, request_id, request, state, publications, published_at, response"
+    " FROM request WHERE position >= ? ORDER BY position LIMIT ?"
+)
+_UNANSWERED_FROM = (
+    "SELECT position, request_id, request, state, publications, published_at, response"
+    " FROM request WHERE position >= ? AND state <> 'answered' ORDER BY position LIMIT ?"
+)
 
 
 class Row(Struct, frozen=True):
@@ -187,19 +194,19 @@ class Journal:
     def row(self, position: int) -> Row | None:
         """Look up one request."""
         with self._commits.reading() as connection:
-            found = _select(connection, "position = ?", position)
-        return found[0] if found else None
+            found = _select(connection, _FROM, position, most=1)
+        return found[0] if found and found[0].position == position else None
 
     def unanswered(self) -> Iterator[Row]:
         """Yield the requests without an answer, in their order."""
-        position = -1
+        position = 0
         while True:
             with self._commits.reading() as connection:
-                rows = _select(connection, "position > ? AND state <> 'answered'", position)
+                rows = _select(connection, _UNANSWERED_FROM, position)
             if not rows:
                 return
             yield from rows
-            position = rows[-1].position
+            position = rows[-1].position + 1
 
     def flush(self) -> None:
         """Write what was only noted."""
@@ -236,17 +243,14 @@ def read_journal(path: Path) -> Iterator[Row]:
     """
     with translated_errors(path), closing(connect(path, read_only=True)) as connection:
         read_run(connection, path)
-        position = -1
-        while rows := _select(connection, "position > ?", position):
+        position = 0
+        while rows := _select(connection, _FROM, position):
             yield from rows
-            position = rows[-1].position
+            position = rows[-1].position + 1
 
 
-def _select(connection: sqlite3.Connection, condition: str, position: int) -> list[Row]:
-    found = connection.execute(
-        f"SELECT {_COLUMNS} FROM request WHERE {condition} ORDER BY position LIMIT {ROWS_AT_ONCE}",  # noqa: S608 - ours
-        (position,),
-    )
+def _select(connection: sqlite3.Connection, statement: str, position: int, *, most: int = ROWS_AT_ONCE) -> list[Row]:
+    found = connection.execute(statement, (position, most))
     return [
         Row(
             each[0],
