@@ -10,16 +10,15 @@ from msgspec.structs import replace
 
 from classifiers.protocol import Images
 from fashion_client.client import Client
-from handoff.contracts.batches import Batch, encode_batch
 from handoff.contracts.errors import ExitCode
-from handoff.contracts.objects import RESULTS_FOLDER, batch_uri
+from handoff.contracts.objects import RESULTS_FOLDER
 from handoff.contracts.protocols import Broker, Store
 from handoff.contracts.topology import DAY_S, Topology
 from handoff.stores.responses import read_response
+from tests.e2e.broken_batch import BrokenBatch
 from tests.e2e.calendars import Calendar, calendar  # noqa: F401 - a fixture
 from tests.e2e.conftest import Start
 from tests.e2e.programs import RECEIVE, REQUEST, script, wait_until
-from tests.e2e.test_store_outage import break_object
 
 Sample = tuple[Images, list[str]]
 
@@ -98,11 +97,9 @@ def test_a_retry_comes_in_time_whatever_the_calendar(
     """What was given back for a second is due after a second, though the calendar was put back by a day in between."""
     del broker
     worker = start_worker("jumping", environment=calendar.environment)
-    path = break_object(store, "late")
-    submission = client.submit(sample[0][:1], request_id="late")
+    late = BrokenBatch(client, sample[0][:1], request_id="late")
     worker.wait_for("request=late")
     calendar.put(jump_s)
-    path.unlink()
-    store.create(batch_uri(store.root, "late", "csv"), encode_batch(Batch(sample[0][:1], ["0"]), format="csv"))
-    assert submission.response(ANSWER_WITHIN_S).status == "succeeded"
+    late.mend()
+    assert late.submission.response(ANSWER_WITHIN_S).status == "succeeded"
     assert Path(urlsplit(store.root).path).is_dir()

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from msgspec.structs import replace
 
 from classifiers.protocol import Images
 from fashion_client.client import Client
-from handoff.contracts.batches import Batch, encode_batch
 from handoff.contracts.errors import ExitCode
-from handoff.contracts.objects import batch_uri, response_uri
+from handoff.contracts.objects import response_uri
 from handoff.contracts.protocols import Broker, Limits, Message, Store
 from handoff.contracts.topology import Topology
 from tests.conformance.consumer import Consumer
+from tests.e2e.broken_batch import BrokenBatch
 from tests.e2e.conftest import Start
 from tests.e2e.programs import REPOSITORY, Program, script
 
@@ -132,17 +129,13 @@ class TestStoreOutage:
     ) -> None:
         """The letter says what the worker met; when the store is back, a replay is answered, once."""
         worker = start_worker("worker-a")
-        path = Path(urlsplit(batch_uri(store.root, "unlucky", "csv")).path)
-        path.parent.mkdir(parents=True)
-        os.mknod(path, stat.S_IFSOCK | 0o600)
-        submission = client.submit(sample[0][:1], request_id="unlucky")
+        unlucky = BrokenBatch(client, sample[0][:1], request_id="unlucky")
         worker.wait_for("outcome=dead-letter")
         (letter,) = operator.wait_for_letters(1)
         assert (letter["request_id"], letter["code"], letter["attempts"]) == ("unlucky", "store_unavailable", 2)
-        path.unlink()
-        store.create(batch_uri(store.root, "unlucky", "csv"), encode_batch(Batch(sample[0][:1], ["0"]), format="csv"))
+        unlucky.mend()
         operator.run("replay", "--all", "--code", "store_unavailable")
-        assert submission.response(60).status == "succeeded"
+        assert unlucky.submission.response(60).status == "succeeded"
         assert store.read(response_uri(store.root, "unlucky"), max_bytes=100_000)
         assert worker.log.count("outcome=succeeded") == 1
         assert operator.letters() == []
