@@ -340,7 +340,7 @@ def test_shapes_are_guessed_where_they_are_square() -> None:
         ("y.txt", b"Bag\nCoat\nBag\n", ["Bag", "Coat", "Bag"]),
         ("y.csv", b"label\n3\n1\n", ["3", "1"]),
         ("y.csv", b'id,Label\n0,a\n1,"b,c"\n', ["a", "b,c"]),
-        ("y.csv.gz", gzip.compress(b"\xef\xbb\xbflabel,id\r\n7,0\r\n"), ["7"]),
+        ("y.csv.gz", gzip.compress(b"\xef\xbb\xbflabel,id\r\n7,0\r\n", mtime=0), ["7"]),
         ("y-idx1-ubyte.gz", encode_idx(np.array([4, 2], np.uint8)), ["4", "2"]),
     ],
 )
