@@ -15,6 +15,7 @@ import msgspec
 from fashion_client.request_plan import Run
 from handoff.contracts.errors import SettingsInvalid
 from handoff.durability import flush_folder
+from handoff.transactions import committed
 
 # "fajo", so that no other program's database is taken for a journal; a higher version is a later program's.
 APPLICATION_ID = 0x66616A6F
@@ -115,12 +116,8 @@ def translated_errors(path: Path) -> Iterator[None]:
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Run statements as one write, whole or not at all."""
     connection.execute("BEGIN IMMEDIATE")
-    try:
+    with committed(connection):
         yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
 
 
 def claim(path: Path) -> IO[bytes]:

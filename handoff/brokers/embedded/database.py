@@ -12,6 +12,7 @@ from pathlib import Path
 from handoff.brokers.embedded import schema
 from handoff.brokers.embedded.clock import FileClock, read_clock, set_clock
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
+from handoff.transactions import committed
 
 # Longer than any transaction here can take; a writer waits this long for the others before it gives up.
 BUSY_TIMEOUT_S = 30.0
@@ -42,13 +43,8 @@ def translated_errors() -> Iterator[None]:
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Run statements as one write, whole or not at all."""
     _begin(connection)
-    try:
+    with committed(connection):
         yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # a full disk ends it in some statements, and leaves it open in others
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _begin(connection: sqlite3.Connection) -> None:
