@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 
 from handoff.brokers.dead_letters import MAX_REASON_CHARACTERS
 from handoff.contracts.envelope import client_id_of
+from handoff.contracts.sentences import without_credentials
 from ml_server.recording import End
 from ml_server.work import Work
 
 _log = logging.getLogger(__name__)
-
-# What a quoted address or header may hold that is nobody else's business.
-_USER_INFO = re.compile(r"://[^/\s@]*@")
-_TOKEN = re.compile(
-    r"\b((?:bearer\s+|(?:access_token|password|secret|signature|token)[\"']?\s*[=:]\s*[\"']?))[^\s&'\",]+",
-    re.IGNORECASE,
-)
 
 
 def log_end(work: Work, end: End, *, worker: str) -> None:
@@ -56,5 +49,4 @@ def _text(fields: dict[str, object]) -> str:
 def _shown(reason: str) -> str:
     """A reason may quote what a stranger sent: no credentials, and no more of it than a dead letter says."""
     # Cut twice: what is looked through is bounded too.
-    reason = _USER_INFO.sub("://…@", reason[: 4 * MAX_REASON_CHARACTERS])
-    return _TOKEN.sub(r"\1…", reason)[:MAX_REASON_CHARACTERS]
+    return without_credentials(reason[: 4 * MAX_REASON_CHARACTERS], mask="…")[:MAX_REASON_CHARACTERS]

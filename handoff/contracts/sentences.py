@@ -7,8 +7,13 @@ import re
 # Room for an address of a store, the longest thing that is quoted whole more often than not.
 MAX_SENTENCE_CHARACTERS = 1_000
 
-# user:password@ of a URL, and what follows `Bearer` in a header.
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]*(?=@)|(?<=\bBearer )\S+")
+# user:password@ of a URL, what follows `Bearer` in a header, and the value of a parameter or setting named so; each
+# after a group with what stays.
+_CREDENTIALS = re.compile(
+    r"(://)[^/\s@]*(?=@)|(\bbearer\s+)\S+"
+    r"|(\b(?:access_token|password|secret|signature|token)[\"']?\s*[=:]\s*[\"']?)[^\s&'\",]+",
+    re.IGNORECASE,
+)
 
 
 def as_sentence(text: str, *, most: int = MAX_SENTENCE_CHARACTERS) -> str:
@@ -29,6 +34,6 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
-def without_credentials(text: str) -> str:
-    """Put stars in the place of what lets somebody in: logs and terminals are read by more people than settings."""
-    return _CREDENTIALS.sub("***", text)
+def without_credentials(text: str, *, mask: str = "***") -> str:
+    """Put a mask in the place of what lets somebody in: logs and terminals are read by more people than settings."""
+    return _CREDENTIALS.sub(lambda found: next(filter(None, found.groups())) + mask, text)

@@ -56,6 +56,8 @@ def test_a_dead_letters_reason_is_a_sentence() -> None:
         ("'kafka://user:secret@host:9092/'", "'kafka://***@host:9092/'"),
         ("proxy http://secret@proxy.example failed", "proxy http://***@proxy.example failed"),
         ("refused: Authorization: Bearer ya29.secret", "refused: Authorization: Bearer ***"),
+        ("GET /o?X-Goog-Signature=0123abcd&b=2 failed", "GET /o?X-Goog-Signature=***&b=2 failed"),
+        ("answered {'access_token': 'ya29'}", "answered {'access_token': '***'}"),
     ],
 )
 def test_credentials_are_not_shown(text: str, shown: str) -> None:
