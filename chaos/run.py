@@ -71,7 +71,7 @@ def attack(kind: str, *, kill_count: int, request_count: int, seed: int) -> tupl
     calm = calm_digests()
     chance = random.Random(seed)
     with running_service(kind, requesting=requesting(request_count)) as service:
-        victims = drawn_victims(kill_count, broker_can_be_killed=service.broker.can_be_killed, chance=chance)
+        victims = drawn_victims(kill_count, broker_can_be_killed=service.broker_can_be_killed, chance=chance)
         service.start_workers()
         service.start_client()
         with Progress("answered", total=request_count, unit="requests") as progress:

@@ -28,41 +28,29 @@ ASK_AGAIN_AFTER_S = {"embedded": 20.0, "pubsub": 30.0}
 WORKER_COUNT = 3
 
 
-class KillableBroker:
-    """The broker's server, where it has one of its own; SIGKILL takes all it knew."""
-
-    def __init__(self, kind: str) -> None:
-        self._port = servers.free_port() if kind == "pubsub" else 0
-        self._running = ExitStack()
-
-    @property
-    def can_be_killed(self) -> bool:
-        """An embedded broker lives in its users: killing them is killing it."""
-        return self._port > 0
-
-    def start(self) -> None:
-        """Start the server at its address."""
-        if self._port:
-            os.environ["PUBSUB_EMULATOR_HOST"] = self._running.enter_context(servers.pubsub_emulator(port=self._port))
-
-    def kill(self) -> None:
-        """End the server, without a chance to do anything about it."""
-        self._running.close()
-
-
 class Service:
     """Everything that runs; each process has a name of its own, and its output in files."""
 
-    def __init__(self, settings: Settings, *, broker: KillableBroker, folder: Path, requesting: Sequence[str]) -> None:
-        """`requesting`: the arguments of `fashion request` that say what is sent."""
+    def __init__(
+        self, settings: Settings, *, emulator: servers.Emulator | None, folder: Path, requesting: Sequence[str]
+    ) -> None:
+        """`requesting`: the arguments of `fashion request` that say what is sent.
+
+        Without an emulator the broker lives in its users: killing them is killing it.
+        """
         self.settings = settings
-        self.broker = broker
+        self._emulator = emulator
         self.workers: list[Program] = []
         self.clients: list[Program] = []
         self.journal = folder / "journal.db"
         self._folder = folder
         self._requesting = list(requesting)
         self._numbers = itertools.count(1)
+
+    @property
+    def broker_can_be_killed(self) -> bool:
+        """Whether the broker has a server of its own."""
+        return self._emulator is not None
 
     def start_workers(self, count: int = WORKER_COUNT) -> None:
         """Start workers."""
@@ -86,8 +74,10 @@ class Service:
 
     def kill_broker(self) -> None:
         """Kill the broker's server; start it anew and declare what it had: its messages are gone."""
-        self.broker.kill()
-        self.broker.start()
+        if self._emulator is None:
+            raise ValueError("this broker has no server of its own")
+        self._emulator.kill()
+        self._emulator.start()
         self.declare()
 
     def declare(self) -> None:
@@ -129,14 +119,14 @@ def running_service(kind: str, *, requesting: Sequence[str]) -> Iterator[Service
     """A declared deployment with nothing started yet but its servers; all of it is ended, and forgotten, afterwards."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name, ExitStack() as stack:
         folder = Path(name)
-        broker = KillableBroker(kind)
-        stack.callback(broker.kill)
-        broker.start()
+        emulator = servers.Emulator() if kind == "pubsub" else None
         urls = {"broker": f"embedded://{folder}/queue.db", "store": f"file://{folder}/store"}
-        if kind == "pubsub":
+        if emulator is not None:
+            stack.callback(emulator.kill)
+            os.environ["PUBSUB_EMULATOR_HOST"] = emulator.start()
             os.environ["STORAGE_EMULATOR_HOST"] = stack.enter_context(servers.storage_server())
             urls = {"broker": "pubsub://chaos", "store": "gs://chaos-store/chaos"}
-        service = Service(_settings(kind, urls), broker=broker, folder=folder, requesting=requesting)
+        service = Service(_settings(kind, urls), emulator=emulator, folder=folder, requesting=requesting)
         stack.callback(service.end)
         service.declare()
         yield service

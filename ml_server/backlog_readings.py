@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from handoff.contracts.errors import FashionError
-from handoff.contracts.protocols import Backlog
+from handoff.contracts.protocols import UNKNOWN_BACKLOG, Backlog
 
 # The broker is asked again no sooner, however many look.
 ASK_AGAIN_AFTER_S = 5.0
@@ -18,8 +18,6 @@ ANSWER_WITHIN_S = 2.0
 # A figure older than this is no longer given out.
 FORGET_AFTER_S = 60.0
 
-UNKNOWN = Backlog(count=None, oldest_unacked_age_s=None)
-
 
 class BacklogReadings:
     """Remembers the last reading; thread-safe."""
@@ -28,7 +26,7 @@ class BacklogReadings:
         self._read = read
         self._clock = clock
         self._reading = threading.Lock()
-        self._known = UNKNOWN
+        self._known = UNKNOWN_BACKLOG
         self._read_at = -FORGET_AFTER_S
 
     def latest(self) -> Backlog:
@@ -38,10 +36,10 @@ class BacklogReadings:
             asking = threading.Thread(target=self._ask, name="read-backlog", daemon=True)
             asking.start()
             asking.join(ANSWER_WITHIN_S)
-        return self._known if self._clock() - self._read_at < FORGET_AFTER_S else UNKNOWN
+        return self._known if self._clock() - self._read_at < FORGET_AFTER_S else UNKNOWN_BACKLOG
 
     def _ask(self) -> None:
-        known = UNKNOWN
+        known = UNKNOWN_BACKLOG
         try:
             known = self._read()
         except FashionError:  # unknown, which is what the absent figure says

@@ -28,7 +28,6 @@ class Metrics:
     """Counts and measures what a worker does, in a registry of its own; a recorder."""
 
     def __init__(self, vitals: Vitals) -> None:
-        self._vitals = vitals
         self._registry = registry = CollectorRegistry()
         self._deliveries = Counter(
             "fashion_deliveries",

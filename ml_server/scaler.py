@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from handoff.contracts.errors import FashionError
-from handoff.contracts.protocols import Backlog, Broker
+from handoff.contracts.protocols import UNKNOWN_BACKLOG, Backlog, Broker
 from handoff.contracts.topology import SubscriptionSpec
 from ml_server.scaling import ScalingPolicy
 
@@ -19,8 +19,6 @@ _log = logging.getLogger(__name__)
 # A reading under way may take a broker's whole timeout. This connection holds and publishes nothing, so that the end of
 # the process may cut it off.
 END_WITHIN_S = 1.0
-
-_UNKNOWN = Backlog(count=None, oldest_unacked_age_s=None)
 
 
 class Workers(Protocol):
@@ -76,7 +74,7 @@ class Scaler:
             backlog = self._broker.backlog(self._subscription)
         except FashionError as error:
             self._note_sight(f"The backlog cannot be read: {error}")
-            return _UNKNOWN
+            return UNKNOWN_BACKLOG
         self._note_sight("" if backlog.count is not None else "The broker does not say how large the backlog is.")
         return backlog
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from handoff.contracts.protocols import Backlog
+from handoff.contracts.protocols import UNKNOWN_BACKLOG, Backlog
 from ml_server.recording import End, Serving
 from ml_server.work import Work
 
@@ -52,7 +52,7 @@ class Vitals:
     def backlog(self) -> Backlog:
         """Ask the broker how much waits; unknown unless the worker is serving, for only then is it connected."""
         if self.worker is None or self.state != "serving":
-            return Backlog(count=None, oldest_unacked_age_s=None)
+            return UNKNOWN_BACKLOG
         return self.worker.backlog()
 
     def serving(self, serving: Serving) -> None:

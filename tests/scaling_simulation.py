@@ -8,10 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from handoff.contracts.protocols import Backlog
+from handoff.contracts.protocols import UNKNOWN_BACKLOG, Backlog
 from ml_server.scaling import ScalingPolicy, ScalingRules
-
-UNKNOWN = Backlog(count=None, oldest_unacked_age_s=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +102,7 @@ class Simulation:
         lag = self._machine.figures_lag_s
         if lag == 0:
             return backlog
-        return self.moments[now - lag].backlog if now >= lag else UNKNOWN
+        return self.moments[now - lag].backlog if now >= lag else UNKNOWN_BACKLOG
 
     def _scale(self, wanted: int, *, now: int) -> None:
         del self._serving_from[wanted:]

@@ -43,6 +43,22 @@ def pubsub_emulator(*, port: int = 0) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
 
 
+class Emulator:
+    """The official Pub/Sub emulator at one address, started as often as it is killed."""
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self._running = ExitStack()
+
+    def start(self) -> str:
+        """Start it, with nothing in it; its address."""
+        return self._running.enter_context(pubsub_emulator(port=self._port))
+
+    def kill(self) -> None:
+        """End it with SIGKILL, which takes all it knew."""
+        self._running.close()
+
+
 @contextmanager
 def storage_server() -> Iterator[str]:
     """Run fake-gcs-server, which keeps its objects in memory; its address, as STORAGE_EMULATOR_HOST wants it."""

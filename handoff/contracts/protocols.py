@@ -38,6 +38,9 @@ class Backlog(Struct, frozen=True, kw_only=True):
     oldest_unacked_age_s: float | None
 
 
+UNKNOWN_BACKLOG = Backlog(count=None, oldest_unacked_age_s=None)
+
+
 class Delivery(Protocol):
     """One handing-over of a message. Its lease is kept alive by the adapter until `ack` or `nack`.
 

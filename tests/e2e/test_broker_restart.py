@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,9 @@ from handoff.contracts.errors import ExitCode, ResponseTimeout
 from handoff.contracts.messages import AnalysisResponse
 from handoff.contracts.topology import Topology
 from handoff.settings import Settings, WorkerSettings, environment_of
-from tests import servers
 from tests.conftest import serving
 from tests.e2e.programs import WORKER, Program, script
+from tests.servers import Emulator
 
 Sample = tuple[Images, list[str]]
 
@@ -30,30 +30,19 @@ ASK_AGAIN_AFTER_S = 5.0
 TRIES = 12
 
 
-class Emulator:
-    """The official emulator at one address, started as often as it is killed."""
-
-    def __init__(self) -> None:
-        self._port = servers.free_port()
-        self._running = ExitStack()
-
-    @contextmanager
-    def running(self) -> Iterator[str]:
-        """Run it until the block ends."""
-        with self._running:
-            yield self._running.enter_context(servers.pubsub_emulator(port=self._port))
-
-    def kill_and_restart(self) -> None:
-        """End it with SIGKILL, and start it with nothing in it."""
-        self._running.close()
-        self._running.enter_context(servers.pubsub_emulator(port=self._port))
-
-
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
     """An emulator of the test's own, running."""
     emulator = Emulator()
-    with serving(emulator.running, "PUBSUB_EMULATOR_HOST"):
+
+    @contextmanager
+    def running() -> Iterator[str]:
+        try:
+            yield emulator.start()
+        finally:
+            emulator.kill()
+
+    with serving(running, "PUBSUB_EMULATOR_HOST"):
         yield emulator
 
 
@@ -115,7 +104,8 @@ def test_a_broker_that_forgot_everything_is_told_again(
         calm = client.submit(images[:10], request_id="calm").result(60).predictions()
         os.kill(worker.pid, signal.SIGSTOP)
         waiting = [client.submit(images[:10], request_id=f"waiting-{number}") for number in range(20)]
-        emulator.kill_and_restart()
+        emulator.kill()
+        emulator.start()
         declared = declare(settings)
         assert len(declared) == len(settings.topology.topics) + len(settings.topology.subscriptions)
         os.kill(worker.pid, signal.SIGCONT)

@@ -12,8 +12,8 @@ from http import HTTPStatus
 import pytest
 
 from handoff.contracts.errors import SettingsInvalid
+from handoff.contracts.protocols import UNKNOWN_BACKLOG
 from ml_server import health_server
-from ml_server.backlog_readings import UNKNOWN
 from ml_server.health import pages_of
 from ml_server.health_server import Answer, health_served
 from ml_server.recording import End, Serving
@@ -41,7 +41,7 @@ class Probe:
 
     def serve(self, *threads: threading.Thread) -> None:
         """Become ready."""
-        self.vitals.serving(Serving(ARTIFACT, threads, lambda: UNKNOWN))
+        self.vitals.serving(Serving(ARTIFACT, threads, lambda: UNKNOWN_BACKLOG))
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from handoff.contracts.errors import BrokerUnavailable, ExitCode, MissingPackage
-from handoff.contracts.protocols import Backlog, Message
+from handoff.contracts.protocols import UNKNOWN_BACKLOG, Backlog, Message
 from handoff.settings import WorkerSettings
 from ml_server import backlog_readings
-from ml_server.backlog_readings import UNKNOWN, BacklogReadings
+from ml_server.backlog_readings import BacklogReadings
 from ml_server.health import Recorders, health_recorded
 from ml_server.metrics import STAGES, Metrics
 from ml_server.recording import Serving
@@ -56,7 +56,7 @@ def watched() -> Watched:
     return Watched()
 
 
-def serving(backlog: Backlog = UNKNOWN) -> Serving:
+def serving(backlog: Backlog = UNKNOWN_BACKLOG) -> Serving:
     """What a worker that is ready says."""
     return Serving(ARTIFACT, [threading.current_thread()], lambda: backlog)
 
@@ -151,7 +151,7 @@ def test_a_broker_that_fails_leaves_the_backlog_unknown() -> None:
     def read() -> Backlog:
         raise BrokerUnavailable("Gone.")
 
-    assert BacklogReadings(read).latest() == UNKNOWN
+    assert BacklogReadings(read).latest() == UNKNOWN_BACKLOG
 
 
 def test_a_broker_that_hangs_holds_no_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_a_broker_that_hangs_holds_no_scrape(monkeypatch: pytest.MonkeyPatch) ->
     now[0] += backlog_readings.ASK_AGAIN_AFTER_S
     assert readings.latest().count == 1
     now[0] += backlog_readings.FORGET_AFTER_S
-    assert readings.latest() == UNKNOWN
+    assert readings.latest() == UNKNOWN_BACKLOG
     answering.set()
     tick = threading.Event()
     assert any(readings.latest().count == 1 or tick.wait(0.01) for _ in range(1000))

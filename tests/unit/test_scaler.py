@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
-from handoff.contracts.protocols import Backlog
+from handoff.contracts.protocols import UNKNOWN_BACKLOG, Backlog
 from handoff.contracts.topology import SubscriptionSpec, Topology
 from handoff.settings import ScalingSettings, Settings, WorkerSettings
 from ml_server.assembly import scaling_rules
@@ -18,7 +18,6 @@ from ml_server.scaling import ScalingPolicy, ScalingRules
 RULES = ScalingRules(
     min_workers=1, max_workers=8, backlog_per_worker=10, oldest_unacked_age_s=30.0, scale_down_after_s=0.0
 )
-UNKNOWN = Backlog(count=None, oldest_unacked_age_s=None)
 
 
 class CountedWorkers:
@@ -125,7 +124,7 @@ def test_a_broker_that_does_not_answer_keeps_the_number(caplog: pytest.LogCaptur
 
 def test_a_broker_that_cannot_tell_keeps_the_number(caplog: pytest.LogCaptureFixture) -> None:
     """As the Pub/Sub emulator; one line says why nothing happens."""
-    assert scaled(UNKNOWN, UNKNOWN, UNKNOWN).counts == []
+    assert scaled(UNKNOWN_BACKLOG, UNKNOWN_BACKLOG, UNKNOWN_BACKLOG).counts == []
     assert caplog.messages == [
         "the number of workers stays at 1: The broker does not say how large the backlog is.",
     ]

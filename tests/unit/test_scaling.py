@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handoff.contracts.protocols import Backlog
+from handoff.contracts.protocols import UNKNOWN_BACKLOG, Backlog
 from ml_server.scaling import LONGEST_WAITS, ScalingPolicy, ScalingRules
-from tests.scaling_simulation import UNKNOWN, Machine, Simulation
+from tests.scaling_simulation import Machine, Simulation
 
 RULES = ScalingRules(
     min_workers=1, max_workers=8, backlog_per_worker=64, oldest_unacked_age_s=30.0, scale_down_after_s=60.0
@@ -165,11 +165,11 @@ def test_an_unknown_backlog_changes_nothing() -> None:
     """What was known before is no reason either, and the wait begins anew."""
     policy = ScalingPolicy(RULES)
     for now in range(0, 600, 2):
-        assert policy.wanted(UNKNOWN, workers=4, now_s=float(now)) == 4
+        assert policy.wanted(UNKNOWN_BACKLOG, workers=4, now_s=float(now)) == 4
     assert policy.wanted(waiting(0), workers=4, now_s=600.0) == 4
     assert policy.wanted(waiting(0), workers=4, now_s=658.0) == 4
     assert policy.wanted(waiting(0), workers=4, now_s=660.0) == 2
-    assert ScalingPolicy(FEWER).wanted(UNKNOWN, workers=1, now_s=0.0) == FEWER.min_workers
+    assert ScalingPolicy(FEWER).wanted(UNKNOWN_BACKLOG, workers=1, now_s=0.0) == FEWER.min_workers
 
 
 @pytest.mark.parametrize("arrivals", [burst, ramp, steady, swinging])

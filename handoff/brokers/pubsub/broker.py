@@ -16,7 +16,7 @@ from handoff.brokers.pubsub.monitoring import Monitoring
 from handoff.brokers.pubsub.publisher import Publisher
 from handoff.brokers.pubsub.subscription import PulledSubscription
 from handoff.contracts.errors import FashionError
-from handoff.contracts.protocols import Backlog, Limits, Message
+from handoff.contracts.protocols import UNKNOWN_BACKLOG, Backlog, Limits, Message
 from handoff.contracts.topology import SubscriptionSpec, Topology
 
 _log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class PubsubBroker:
     def backlog(self, subscription: SubscriptionSpec) -> Backlog:
         """Say how much waits, as of two to three minutes ago; None on the emulator."""
         if self._monitoring is None:
-            return Backlog(count=None, oldest_unacked_age_s=None)
+            return UNKNOWN_BACKLOG
         return self._monitoring.backlog(subscription.name)
 
     def close(self) -> None:
