@@ -59,8 +59,8 @@ lock:  ## Choose versions anew (needs uv)
 	uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --all-extras --group install --group test --group check --group fuzz -o requirements/dev.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --extra client --extra worker --extra google --extra telemetry --group install -c requirements/dev.lock \
-	  -o requirements/run.lock
+	  --no-header --extra client --extra worker --extra google --extra kafka --extra tf-serving --extra telemetry \
+	  --group install -c requirements/dev.lock -o requirements/run.lock
 
 clean:  ## Remove what was installed, built and sent
 	rm -rf .venv build var
