@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test test-unit check fuzz bench bench-long bench-models trace chaos emulators train lock clean
+.PHONY: help demo install install-dev test test-unit check fuzz bench bench-long bench-models trace chaos kafka emulators train lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,8 @@ chaos: .venv/dev.stamp  ## Kill workers, client and broker under load: BROKER=em
 trace: .venv/dev.stamp  ## Show one request of 100 images as a tree of spans
 	@$(BIN)/python bench/trace.py
 
+kafka: build/kafka/jars.stamp  ## Fetch the Apache Kafka broker that tests and benchmarks start (needs Java and Maven)
+
 emulators: .venv/dev.stamp  ## Run the Pub/Sub emulator and a GCS server until Ctrl-C
 	@$(BIN)/python tests/servers.py
 
@@ -64,6 +66,11 @@ lock:  ## Choose versions anew (needs uv)
 
 clean:  ## Remove what was installed, built and sent
 	rm -rf .venv build var
+
+build/kafka/jars.stamp: tests/kafka/pom.xml
+	@command -v mvn >/dev/null || { echo "Maven is needed to fetch Kafka: apt-get install maven"; exit 1; }
+	@mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/kafka
+	@touch $@
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on PATH."; exit 1; }

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -14,12 +15,14 @@ from handoff.brokers.urls import open_broker
 from handoff.contracts.protocols import Broker, Store
 from handoff.contracts.topology import Topology
 from handoff.stores.urls import open_store
+from tests import kafka_server as kafka_server_of_tests
 from tests import servers
 
-# The shortest ack deadline of each broker: Pub/Sub allows no less than 10 s.
-SHORT_DEADLINES_S = {"embedded": 1.0, "pubsub": 10.0}
+# The shortest ack deadline of each broker: Pub/Sub allows no less than 10 s, Kafka's classic groups no less than 6 s.
+SHORT_DEADLINES_S = {"embedded": 1.0, "pubsub": 10.0, "kafka": 6.0, "kafka-share": 6.0}
 
 ConnectBroker = Callable[[], Broker]
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +37,13 @@ def storage_server() -> Iterator[str]:
     """A Cloud Storage server, for the whole session."""
     with serving(servers.storage_server, "STORAGE_EMULATOR_HOST") as host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[str]:
+    """A Kafka broker, for the whole session."""
+    with started(kafka_server_of_tests.kafka_server) as address:
+        yield address
 
 
 @pytest.fixture(params=SHORT_DEADLINES_S)
@@ -55,6 +65,10 @@ def broker_url(broker_kind: str, tmp_path: Path, request: pytest.FixtureRequest)
         case "pubsub":
             request.getfixturevalue("pubsub_server")
             return "pubsub://tests"
+        case "kafka":
+            return f"kafka://{request.getfixturevalue('kafka_server')}?partitions=4"
+        case "kafka-share":
+            return f"kafka://{request.getfixturevalue('kafka_server')}?partitions=2&mode=share-group"
         case _:
             return f"embedded://{tmp_path}/queue.db"
 
@@ -121,14 +135,21 @@ def store(store_url: str) -> Store:
 
 
 @contextmanager
-def serving(start: Callable[[], AbstractContextManager[str]], variable: str) -> Iterator[str]:
-    """Start a server and tell the SDK where it is; without one, skip here but fail where CI promises it."""
+def started(start: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:
+    """Start a server; without one, skip here but fail where CI promises it."""
     with ExitStack() as stack:
         try:
-            host = stack.enter_context(start())
+            server = stack.enter_context(start())
         except servers.ServerAbsent as absent:
             if os.environ.get("CI") == "true":
                 pytest.fail(str(absent))
             pytest.skip(str(absent))
-        stack.enter_context(pytest.MonkeyPatch.context()).setenv(variable, host)
+        yield server
+
+
+@contextmanager
+def serving(start: Callable[[], AbstractContextManager[str]], variable: str) -> Iterator[str]:
+    """Start a server and tell the SDK where it is."""
+    with started(start) as host, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(variable, host)
         yield host

@@ -39,7 +39,7 @@ def pubsub_emulator(*, port: int = 0) -> Iterator[str]:
     # The quick compiler alone: for the minutes that it runs, the optimising one costs more than it saves.
     options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     command = [java, *options, "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"]
-    with _running(command, ready=lambda: _answers(f"http://127.0.0.1:{port}/")):
+    with running(command, ready=lambda: _answers(f"http://127.0.0.1:{port}/")):
         yield f"127.0.0.1:{port}"
 
 
@@ -69,12 +69,13 @@ def storage_server() -> Iterator[str]:
     address = f"127.0.0.1:{port}"
     command = [str(binary), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
     command += ["-external-url", f"http://{address}", "-public-host", address, "-log-level", "error"]
-    with _running(command, ready=lambda: _answers(f"http://{address}/storage/v1/b?project=tests")):
+    with running(command, ready=lambda: _answers(f"http://{address}/storage/v1/b?project=tests")):
         yield f"http://{address}"
 
 
 @contextmanager
-def _running(command: Sequence[str], *, ready: Callable[[], bool]) -> Iterator[None]:
+def running(command: Sequence[str], *, ready: Callable[[], bool]) -> Iterator[None]:
+    """Run a server in a session of its own, from when it is ready; it is killed in the end."""
     with tempfile.TemporaryFile() as log:
         # A session of its own: Ctrl-C in a terminal ends the tests first, and they end the server.
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)

@@ -11,6 +11,7 @@ from handoff.contracts.topology import Topology
 ADAPTERS = {
     "embedded": "handoff.brokers.embedded",
     "pubsub": "handoff.brokers.pubsub",
+    "kafka": "handoff.brokers.kafka",
 }
 
 

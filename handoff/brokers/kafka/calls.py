@@ -1,0 +1,69 @@
+"""What a failure of librdkafka means here, and how long anything may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from confluent_kafka import KafkaError, KafkaException
+
+from handoff.contracts.errors import BrokerUnavailable, FashionError, MalformedMessage, SettingsInvalid
+
+# Long enough to outlive a broker that starts again, short enough for a person who mistyped an address.
+ANSWER_WITHIN_S = 20.0
+# One look at the cluster.
+ATTEMPT_S = 10.0
+
+_UNKNOWN = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes begin so
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+}
+_REFUSED = {
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.INVALID_CONFIG,
+    KafkaError.INVALID_PARTITIONS,
+    KafkaError.INVALID_REPLICATION_FACTOR,
+    KafkaError.INVALID_SESSION_TIMEOUT,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError._AUTHENTICATION,  # noqa: SLF001
+    KafkaError._INVALID_ARG,  # noqa: SLF001
+    KafkaError._SSL,  # noqa: SLF001
+    KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001
+}
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+
+
+def meaning(error: KafkaError, what: str) -> FashionError:
+    """Say in our words why a call could not do `what`."""
+    code, said = error.code(), error.str()
+    if code in _UNKNOWN:
+        return SettingsInvalid(f"Cannot {what}: Kafka knows no such topic; run `fashion init`.")
+    if code in _TOO_LARGE:
+        return MalformedMessage(f"Cannot {what}: Kafka takes no message of that size ({said}).")
+    if code in _REFUSED:
+        return SettingsInvalid(f"Cannot {what}; Kafka refuses: {said}")
+    return BrokerUnavailable(f"Cannot {what}; Kafka does not answer: {said}")
+
+
+def error_of(problem: KafkaException) -> KafkaError:
+    """What an exception carries; its Python type says nothing."""
+    found = problem.args[0] if problem.args else None
+    return found if isinstance(found, KafkaError) else KafkaError(KafkaError._FAIL, str(problem))  # noqa: SLF001
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn librdkafka's errors into ours.
+
+    Raises: SettingsInvalid: missing, not allowed or malformed; BrokerUnavailable: anything else
+    """
+    try:
+        yield
+    except KafkaException as problem:
+        raise meaning(error_of(problem), what) from problem

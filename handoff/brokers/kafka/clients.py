@@ -1,0 +1,104 @@
+"""Configurations of librdkafka's clients: what they share, and what each kind of them needs."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, Producer, ShareConsumer
+from confluent_kafka.admin import AdminClient
+
+from handoff.brokers.kafka.address import Address
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, translated
+
+_log = logging.getLogger(__name__)
+
+Client = TypeVar("Client")
+
+# Brokers refuse less for the classic protocol (`group.min.session.timeout.ms`).
+LEAST_CLASSIC_SESSION_S = 6.0
+# Bounds a client's memory: what is fetched ahead of a consumer, and what waits to be sent.
+_PREFETCHED_KBYTES = 16 * 1024
+_WAITING_KBYTES = 64 * 1024
+# What a topic takes unconfigured (`max.message.bytes`); librdkafka's own bound is lower.
+_MESSAGE_BYTES = 1_048_588
+# Records of one poll of a share consumer, which are its own until the last of them is settled: few, so that a worker
+# leaves something to its peers.
+SHARE_POLL_RECORDS = 16
+
+
+class Clients:
+    """Makes the clients of one process for one cluster."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    def producer(self) -> Producer:
+        """Confirms a record when every replica that counts has it, once and in order."""
+        # A share group hands out whole producer batches, so there a batch is one record.
+        alone = {"batch.num.messages": 1} if self._address.mode == "share-group" else {}
+        return self._made(
+            Producer,
+            {
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 0,
+                "message.timeout.ms": int(ANSWER_WITHIN_S * 1000),
+                "queue.buffering.max.kbytes": _WAITING_KBYTES,
+                # Without a key, every record on its own: the sticky partitioner leaves partitions, and workers, dry.
+                "sticky.partitioning.linger.ms": 0,
+                **alone,
+            },
+        )
+
+    def admin(self) -> AdminClient:
+        """Looks at topics and groups, and makes them."""
+        return self._made(AdminClient, {})
+
+    def consumer(self, group: str, *, ack_deadline_s: float, classic: bool, tells_end: bool = False) -> Consumer:
+        """A member of a consumer group, by the protocol of KIP-848 or by the classic one."""
+        session_ms = math.ceil(max(ack_deadline_s, LEAST_CLASSIC_SESSION_S) * 1000)
+        protocol: dict[str, object] = {"group.protocol": "consumer"}
+        if classic:
+            protocol = {
+                "group.protocol": "classic",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": session_ms,
+                "heartbeat.interval.ms": session_ms // 3,
+            }
+        return self._made(
+            Consumer,
+            {
+                **protocol,
+                "group.id": group,
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "enable.partition.eof": tells_end,
+                "queued.max.messages.kbytes": _PREFETCHED_KBYTES,
+            },
+        )
+
+    def share_consumer(self, group: str) -> ShareConsumer:
+        """A member of a share group that says of each record what became of it."""
+        return self._made(
+            ShareConsumer,
+            {
+                "group.id": group,
+                "share.acknowledgement.mode": "explicit",
+                "max.poll.records": SHARE_POLL_RECORDS,
+            },
+        )
+
+    def _made(self, kind: Callable[[dict[str, Any]], Client], configuration: dict[str, object]) -> Client:
+        with translated(f"connect to {self._address.servers}"):
+            return kind(
+                {
+                    "bootstrap.servers": self._address.servers,
+                    "message.max.bytes": _MESSAGE_BYTES,
+                    **self._address.properties,
+                    **configuration,
+                    "logger": _log,
+                }
+            )

@@ -1,0 +1,256 @@
+"""Fetching by partitions: those of a consumer group that this member was given, or all of them.
+
+A partition's ledger is committed before any of its messages is yielded, so that an attempt is counted although its
+worker dies. A partition goes to another member once what was yielded of it is settled, or parked on the retry topic.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Collection
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of, meaning
+from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery, Settle
+from handoff.brokers.kafka.handover import Handover
+from handoff.brokers.kafka.membership import Membership
+from handoff.brokers.kafka.offsets import committed_ledgers
+from handoff.brokers.kafka.partitions import Partitions
+from handoff.brokers.kafka.records import Record, record_of
+from handoff.brokers.outage import Outage
+from handoff.contracts.envelope import CLIENT_ID_ATTRIBUTE
+from handoff.contracts.errors import FashionError
+from handoff.contracts.topology import SubscriptionSpec
+
+_log = logging.getLogger(__name__)
+
+# Between two looks at what changed here: acks to commit, room to fill. A record that comes wakes it at once.
+LOOK_S = 0.05
+# A subscriber without room answers the group all the same, its partitions paused, from then on.
+PAUSE_AFTER_S = 1.0
+# One whose deliveries all stood still for this share of the ack deadline leaves its partitions to its peers.
+STALL_SHARE = 0.5
+LONGEST_STALL_S = 15.0
+# How long a partition that another member is to have waits for what was yielded of it.
+LONGEST_HANDOVER_S = 5.0
+# How long a subscriber outlives brokers that do not answer.
+OUTAGE_S = 120.0
+
+# The group has moved on: its news come with the next poll.
+_REBALANCING = {
+    KafkaError.FENCED_MEMBER_EPOCH,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError.UNKNOWN_MEMBER_ID,
+}
+
+
+class GroupLane:
+    """One consumer, and the thread that alone uses it."""
+
+    def __init__(
+        self,
+        spec: SubscriptionSpec,
+        *,
+        membership: Membership,
+        holdings: Holdings,
+        handover: Handover,
+        settle: Settle,
+    ) -> None:
+        self._spec = spec
+        self._membership = membership
+        self._holdings = holdings
+        self._handover = handover
+        self._settle = settle
+        self._partitions = Partitions(spec.topic)
+        self._fetched: deque[Record] = deque()
+        self._outage = Outage(give_up_after_s=OUTAGE_S)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kafka-group", daemon=True)
+
+    def start(self) -> None:
+        """Begin to fetch."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Fetch no more, and leave the group."""
+        self._closed.set()
+
+    def join(self) -> None:
+        """Wait until it has left."""
+        self._thread.join()
+
+    def settle_record(self, delivery: KafkaDelivery, delay_s: float | None) -> None:
+        """End a record that was not parked."""
+        record, parking = delivery.record, self._handover.parking
+        if delay_s is None:
+            self._partitions.end(record)
+        elif delay_s == 0 or parking is None:
+            self._partitions.come_again(record, delay_s=delay_s)
+        else:
+            self._partitions.move(record)
+            moved = parking.delay(record.message, attempts=delivery.attempt, delay_s=delay_s)
+            moved.add_done_callback(
+                lambda sent: (
+                    self._partitions.come_again(record, delay_s=delay_s)
+                    if sent.exception()
+                    else self._partitions.end(record)
+                )
+            )
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._serve()
+            except KafkaException as problem:
+                self._wait_out(problem)
+            except FashionError as error:
+                self._holdings.fail(error)
+                return
+
+    def _serve(self) -> None:
+        """Fetch with one consumer, until it is closed or of no use any more."""
+        consumer = self._membership.open()
+        try:
+            self._membership.join(consumer, self._assigned, self._revoked, self._lost)
+            while not self._closed.is_set():
+                self._step(consumer)
+            self._give_up(consumer, None)
+        finally:
+            self._partitions.drop()
+            self._fetched.clear()
+            consumer.close()
+
+    def _wait_out(self, problem: KafkaException) -> None:
+        error = error_of(problem)
+        if self._membership.fall_back(error):
+            return
+        wait_s = self._outage.next_wait_s()
+        if wait_s is None:
+            self._holdings.fail(meaning(error, f"read {self._spec.name}"))
+            self._closed.set()
+            return
+        _log.info("nothing is read from %s, again in %.1f s: %s", self._spec.topic, wait_s, error.str())
+        self._closed.wait(wait_s)
+
+    def _step(self, consumer: Consumer) -> None:
+        room = self._holdings.room(LOOK_S)
+        if room:
+            self._membership.resume(consumer)
+            self._fetch(consumer, room)
+            records = [self._fetched[position] for position in range(min(room, len(self._fetched)))]
+            fitting = self._holdings.fitting([record.message for record in records])
+            if fitting:
+                self._deliver(consumer, [self._fetched.popleft() for _ in range(fitting)])
+        elif self._holdings.still_s() > PAUSE_AFTER_S:
+            stall_s = min(self._spec.ack_deadline_s * STALL_SHARE, LONGEST_STALL_S)
+            self._membership.stand_by(consumer, leaving=self._holdings.still_s() > stall_s)
+            self._accept(consumer.poll(0.0))
+        self._membership.check(consumer)
+        self._partitions.commit(consumer, is_asynchronous=True)
+
+    def _fetch(self, consumer: Consumer, room: int) -> None:
+        self._fetched.extendleft(reversed(self._partitions.due_again()))
+        if len(self._fetched) < room:
+            found = consumer.poll(0.0 if self._fetched else LOOK_S)
+            if found is not None:
+                for each in [found, *(consumer.consume(room - 1, 0.0) if room > 1 else ())]:
+                    self._accept(each)
+
+    def _accept(self, found: KafkaMessage | None) -> None:
+        if found is None:
+            return
+        error = found.error()
+        if error is not None:
+            raise KafkaException(error)
+        self._outage.end()
+        self._membership.heard()
+        record = record_of(found)
+        if not self._partitions.wants(record):
+            return
+        if self._spec.only_client_id not in {None, record.message.attributes.get(CLIENT_ID_ATTRIBUTE)}:
+            self._partitions.begin([record])
+            self._partitions.end(record)
+            return
+        self._fetched.append(record)
+
+    def _deliver(self, consumer: Consumer, records: list[Record]) -> None:
+        """Have these counted for good, then yielded."""
+        begun = self._partitions.begin(records)
+        try:
+            self._partitions.commit(consumer)
+        except KafkaException as problem:
+            for record, _ in begun:
+                self._partitions.undo(record)
+            self._fetched.extendleft(reversed(records))
+            if error_of(problem).code() not in _REBALANCING:
+                raise
+            self._accept(consumer.poll(LOOK_S))
+            return
+        deliveries = []
+        for record, deliveries_of_record in begun:
+            attempt = record.attempts + deliveries_of_record
+            if self._handover.is_exhausted(attempt):
+                self._bury(record, attempts=attempt - 1)
+            else:
+                deliveries.append(
+                    KafkaDelivery(record, attempt=attempt, settle=self._settle, settle_record=self.settle_record)
+                )
+        if not self._holdings.add(deliveries):
+            for delivery in deliveries:
+                self._partitions.undo(delivery.record)
+
+    def _bury(self, record: Record, *, attempts: int) -> None:
+        self._partitions.undo(record)
+        if self._handover.bury(record, attempts=attempts):
+            self._partitions.end(record)
+        else:
+            self._partitions.come_again(record, delay_s=1.0)
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        ledgers = committed_ledgers(consumer, partitions, timeout_s=ANSWER_WITHIN_S)
+        self._partitions.add(ledgers)
+        self._membership.assign(
+            consumer,
+            [TopicPartition(self._spec.topic, number, each.committed_offset) for number, each in ledgers.items()],
+        )
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._give_up(consumer, {each.partition for each in partitions})
+
+    def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        del consumer
+        numbers = {each.partition for each in partitions}
+        _log.warning("%d partitions of %s went to others unasked", len(numbers), self._spec.topic)
+        self._partitions.drop(numbers)
+        self._take_back(_of(numbers), numbers)
+
+    def _give_up(self, consumer: Consumer, numbers: Collection[int] | None) -> None:
+        """Leave these partitions, or all, so that another member begins where this one ended."""
+        of_these = _of(numbers)
+        self._take_back(of_these, numbers)
+        wait_s = min(self._spec.ack_deadline_s / 3, LONGEST_HANDOVER_S)
+        for record in self._handover.park(of_these, wait_s=wait_s):
+            self._partitions.end(record)
+        self._partitions.wait_moved(wait_s)
+        self._partitions.touch()
+        try:
+            self._partitions.commit(consumer)
+        except KafkaException as problem:
+            _log.warning("what was done of %s may be done again: %s", self._spec.topic, error_of(problem).str())
+        self._partitions.drop(numbers)
+
+    def _take_back(self, wanted: Callable[[KafkaDelivery], bool], numbers: Collection[int] | None) -> None:
+        kept = [] if numbers is None else [record for record in self._fetched if record.partition not in numbers]
+        self._fetched = deque(kept)
+        for delivery in self._holdings.take_back(wanted):
+            self._partitions.undo(delivery.record)
+
+
+def _of(numbers: Collection[int] | None) -> Callable[[KafkaDelivery], bool]:
+    return lambda delivery: delivery.lease is None and (numbers is None or delivery.record.partition in numbers)

@@ -1,0 +1,90 @@
+"""Which messages of one partition are done, and how often the others were delivered.
+
+Kafka keeps one offset a partition and group, and beside it a text of the group's own. The offset is the first message
+that is not done; the text says which of those after it are open, and how often each was delivered. So nothing is
+delivered again that was done out of turn, and an attempt is counted although the process that made it has died.
+"""
+
+from __future__ import annotations
+
+# Brokers take 4,096 bytes (`offset.metadata.max.bytes`).
+MAX_METADATA_CHARACTERS = 3_500
+_VERSION = "1"
+
+
+class Ledger:
+    """The messages of one partition, from the first that is not done to the last delivered; not thread-safe."""
+
+    def __init__(self, offset: int, metadata: str = "") -> None:
+        """Go on from what was committed; any other text than `metadata` of a ledger counts as none."""
+        self._next = offset
+        self._open: dict[int, int] = {}
+        self.is_changed = False
+        try:
+            self._read(offset, metadata)
+        except ValueError:
+            self._next, self._open = offset, {}
+        self._inherited = sorted(self._open)
+
+    @property
+    def committed_offset(self) -> int:
+        """The first message that is not done."""
+        return min(self._open, default=self._next)
+
+    @property
+    def next_offset(self) -> int:
+        """The first message that was never delivered."""
+        return self._next
+
+    @property
+    def open_count(self) -> int:
+        """Messages that were delivered and are not done."""
+        return len(self._open)
+
+    def is_done(self, offset: int) -> bool:
+        """Whether a message that is fetched again was done before."""
+        return offset < self._next and offset not in self._open
+
+    def begin(self, offset: int) -> int:
+        """Count a delivery; which one of this record it is, from 1. Fetched in their order, but for those again."""
+        while self._inherited and self._inherited[0] <= offset:
+            inherited = self._inherited.pop(0)
+            if inherited < offset:  # passed over: retention has removed it
+                self._open.pop(inherited, None)
+        self._open[offset] = self._open.get(offset, 0) + 1
+        self._next = max(self._next, offset + 1)
+        self.is_changed = True
+        return self._open[offset]
+
+    def undo(self, offset: int) -> None:
+        """Nobody saw that delivery: count it no more."""
+        if self._open.get(offset, 0) > 0:
+            self._open[offset] -= 1
+            self.is_changed = True
+
+    def end(self, offset: int) -> None:
+        """A message is done."""
+        if self._open.pop(offset, None) is not None:
+            self.is_changed = True
+
+    def metadata(self) -> str:
+        """The text beside the committed offset; what there is no room for counts as never delivered."""
+        first = self.committed_offset
+        entries, length, following = list[str](), 0, self._next
+        for offset, attempts in sorted(self._open.items()):
+            entry = f"{offset - first}:{attempts}"
+            length += len(entry) + 1
+            if length > MAX_METADATA_CHARACTERS:
+                following = offset
+                break
+            entries.append(entry)
+        return f"{_VERSION} {following - first} {','.join(entries)}"
+
+    def _read(self, offset: int, metadata: str) -> None:
+        version, following, entries = metadata.split(" ")
+        if version != _VERSION:
+            return
+        for entry in filter(None, entries.split(",")):
+            distance, attempts = map(int, entry.split(":"))
+            self._open[offset + distance] = attempts
+        self._next = offset + int(following)

@@ -1,0 +1,92 @@
+"""The retry topic, seen from who writes it: messages that come again later, and leases on what is still at work.
+
+A record of a partition that goes to another worker, or whose lock cannot be prolonged, is given up there and parked
+here: the retry topic has one partition, so whoever reads it sees a lease before its prolongations and its end.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from handoff.brokers.kafka.delivery import KafkaDelivery
+from handoff.brokers.kafka.publisher import Publisher
+from handoff.brokers.kafka.records import ATTEMPTS_NOTE
+from handoff.brokers.leases import LeaseKeeper
+from handoff.contracts.protocols import Message
+
+_log = logging.getLogger(__name__)
+
+# When a message is due, in milliseconds since the epoch, and how long that was from its publication: whoever reads it
+# waits no longer than that, whatever the two machines' clocks say.
+DUE_NOTE = "fashion-due-ms"
+DELAY_NOTE = "fashion-delay-ms"
+LEASE_NOTE = "fashion-lease"
+# What a record without a body says of a lease: that it goes on until then, that its message is due then, or done.
+SAYS_NOTE = "fashion-says"
+HELD, DUE, DONE = "held", "due", "done"
+
+_NOTHING = Message(body=b"")
+
+
+class Parking:
+    """Publishes to the retry topic of one subscription, and keeps the leases there alive."""
+
+    def __init__(self, publisher: Publisher, *, topic: str, ack_deadline_s: float) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._ack_deadline_s = ack_deadline_s
+        self._keeper: LeaseKeeper[str] = LeaseKeeper(self._prolong, ack_deadline_s=ack_deadline_s)
+
+    def start(self) -> None:
+        """Begin to keep leases."""
+        self._keeper.start()
+
+    def stop(self) -> None:
+        """Let what is still leased come again at once."""
+        for lease in self._keeper.stop():
+            self._say(lease, DUE, 0.0)
+
+    def delay(self, message: Message, *, attempts: int, delay_s: float) -> Future[str]:
+        """Have a message come again, not before `delay_s` seconds from now."""
+        return self._publisher.publish(self._topic, message, notes={ATTEMPTS_NOTE: attempts, **_due_in(delay_s)})
+
+    def park(self, delivery: KafkaDelivery) -> Future[str]:
+        """Lease a delivery's message here, from the moment the future says; its record can then be given up."""
+        lease = uuid.uuid4().hex
+        delivery.lease = lease
+        self._keeper.hold(lease)
+        notes = {ATTEMPTS_NOTE: delivery.attempt, LEASE_NOTE: lease, **_due_in(self._ack_deadline_s)}
+        return self._publisher.publish(self._topic, delivery.message, notes=notes)
+
+    def end(self, delivery: KafkaDelivery, delay_s: float | None) -> None:
+        """Settle a parked delivery: it is done, or comes again in `delay_s` seconds."""
+        assert delivery.lease is not None  # noqa: S101 - only what was parked ends here
+        if self._keeper.release(delivery.lease):
+            self._say(delivery.lease, DONE if delay_s is None else DUE, delay_s or 0.0)
+
+    def forget(self, delivery: KafkaDelivery) -> None:
+        """It could not be parked."""
+        if delivery.lease is not None:
+            self._keeper.release(delivery.lease)
+
+    def _prolong(self, leases: Sequence[str]) -> None:
+        for lease in leases:
+            self._say(lease, HELD, self._ack_deadline_s)
+
+    def _say(self, lease: str, what: str, delay_s: float) -> None:
+        notes = {LEASE_NOTE: lease, SAYS_NOTE: what, **_due_in(delay_s)}
+        self._publisher.publish(self._topic, _NOTHING, notes=notes).add_done_callback(_complain)
+
+
+def _due_in(delay_s: float) -> dict[str, object]:
+    return {DUE_NOTE: round((time.time() + delay_s) * 1000), DELAY_NOTE: round(delay_s * 1000)}
+
+
+def _complain(future: Future[str]) -> None:
+    error = future.exception()
+    if error is not None:
+        _log.warning("a delivery may come again although it is held or done: %s", error)

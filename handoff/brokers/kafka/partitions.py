@@ -1,0 +1,105 @@
+"""The partitions that one consumer has: a ledger each, and what is to be delivered again from here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Iterable, Mapping
+
+from confluent_kafka import Consumer
+
+from handoff.brokers.kafka.ledger import Ledger
+from handoff.brokers.kafka.offsets import commit_ledgers
+from handoff.brokers.kafka.records import Record
+
+
+class Partitions:
+    """Ledgers by partition; thread-safe. What concerns a partition that has gone does nothing."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._ledgers: dict[int, Ledger] = {}
+        self._again: list[tuple[float, Record]] = []
+        self._moving: set[tuple[int, int]] = set()
+        self._changed = threading.Condition()
+
+    def add(self, ledgers: Mapping[int, Ledger]) -> None:
+        """These are this consumer's now."""
+        with self._changed:
+            self._ledgers.update(ledgers)
+
+    def drop(self, numbers: Collection[int] | None = None) -> None:
+        """These, or all, are another's now."""
+        with self._changed:
+            gone = set(self._ledgers) if numbers is None else set(numbers)
+            self._ledgers = {number: each for number, each in self._ledgers.items() if number not in gone}
+            self._again = [(due_at, record) for due_at, record in self._again if record.partition not in gone]
+
+    def wants(self, record: Record) -> bool:
+        """Whether a record that was fetched is of a partition here, and not done."""
+        with self._changed:
+            ledger = self._ledgers.get(record.partition)
+            return ledger is not None and not ledger.is_done(record.offset)
+
+    def begin(self, records: Iterable[Record]) -> list[tuple[Record, int]]:
+        """Count a delivery of each of these; beside each, how many this record has had."""
+        with self._changed:
+            return [
+                (record, self._ledgers[record.partition].begin(record.offset))
+                for record in records
+                if record.partition in self._ledgers
+            ]
+
+    def undo(self, record: Record) -> None:
+        """Nobody saw this delivery."""
+        with self._changed:
+            if record.partition in self._ledgers:
+                self._ledgers[record.partition].undo(record.offset)
+
+    def end(self, record: Record) -> None:
+        """The record is done."""
+        with self._changed:
+            self._moving.discard((record.partition, record.offset))
+            if record.partition in self._ledgers:
+                self._ledgers[record.partition].end(record.offset)
+            self._changed.notify_all()
+
+    def come_again(self, record: Record, *, delay_s: float) -> None:
+        """Have a record delivered again from here."""
+        with self._changed:
+            self._moving.discard((record.partition, record.offset))
+            if record.partition in self._ledgers:
+                self._again.append((time.monotonic() + delay_s, record))
+            self._changed.notify_all()
+
+    def due_again(self) -> list[Record]:
+        """Take what is due to be delivered again."""
+        with self._changed:
+            now = time.monotonic()
+            due = [record for due_at, record in self._again if due_at <= now]
+            self._again = [(due_at, record) for due_at, record in self._again if due_at > now]
+            return due
+
+    def move(self, record: Record) -> None:
+        """A record is on its way to another topic, and is done or comes again when that is decided."""
+        with self._changed:
+            self._moving.add((record.partition, record.offset))
+
+    def wait_moved(self, timeout_s: float) -> None:
+        """Wait until all that were on their way have arrived or not."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._moving, timeout_s)
+
+    def commit(self, consumer: Consumer, *, is_asynchronous: bool = False) -> None:
+        """Commit what changed.
+
+        Raises: KafkaException
+        """
+        with self._changed:
+            commit_ledgers(consumer, self._topic, self._ledgers, is_asynchronous=is_asynchronous)
+
+    def touch(self) -> None:
+        """Have the next commit hold every partition, for one of those before may have been refused unheard."""
+        with self._changed:
+            for ledger in self._ledgers.values():
+                ledger.is_changed = True

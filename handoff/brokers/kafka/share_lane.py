@@ -1,0 +1,232 @@
+"""Fetching as a member of a share group: any number of workers on any number of partitions, each record acknowledged.
+
+A share consumer must say of every record of a poll what became of it before it polls again, and nobody can prolong its
+lock. So what is at work for long is parked on the retry topic; and what does not fit is published again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, ShareConsumer
+from confluent_kafka import Message as KafkaMessage
+
+from handoff.brokers.kafka.calls import error_of, meaning
+from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery, Settle
+from handoff.brokers.kafka.group_lane import LONGEST_HANDOVER_S, LOOK_S, OUTAGE_S
+from handoff.brokers.kafka.handover import Handover
+from handoff.brokers.kafka.records import Record, record_of
+from handoff.brokers.outage import Outage
+from handoff.contracts.errors import SettingsInvalid
+from handoff.contracts.topology import SubscriptionSpec
+
+_log = logging.getLogger(__name__)
+
+# What was fetched and still does not fit goes back after so long: it is another's while it waits for nobody.
+SPARE_AFTER_S = 1.0
+# Of the time a record is locked; beyond it, its delivery goes on with a lease on the retry topic.
+PARK_SHARE = 1 / 3
+# A record released that often is given a new start on the topic, because brokers drop one after 5
+# (`group.share.delivery.count.limit`) without a word.
+MOST_DELIVERIES = 4
+_COMMIT_WITHIN_S = 10.0
+
+_Place = tuple[int, int]
+
+
+class _Fetched(NamedTuple):
+    record: Record
+    attempt: int
+    fetched_at: float
+
+
+class ShareLane:
+    """One share consumer, and the thread that alone uses it."""
+
+    def __init__(
+        self,
+        spec: SubscriptionSpec,
+        *,
+        connect: Callable[[], ShareConsumer],
+        holdings: Holdings,
+        handover: Handover,
+        settle: Settle,
+    ) -> None:
+        self._spec = spec
+        self._connect = connect
+        self._holdings = holdings
+        self._handover = handover
+        self._settle = settle
+        self._fetched: deque[_Fetched] = deque()
+        self._open: dict[_Place, float] = {}
+        """Records of the last poll that are not acknowledged, and when they came."""
+        self._ended: dict[_Place, AcknowledgeType] = {}
+        self._changed = threading.Condition()
+        self._outage = Outage(give_up_after_s=OUTAGE_S)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kafka-share", daemon=True)
+
+    def start(self) -> None:
+        """Begin to fetch."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Fetch no more, and leave the group."""
+        self._closed.set()
+
+    def join(self) -> None:
+        """Wait until it has left."""
+        self._thread.join()
+
+    def settle_record(self, delivery: KafkaDelivery, delay_s: float | None) -> None:
+        """End a record that was not parked."""
+        record, parking = delivery.record, self._handover.parking
+        if delay_s is None:
+            self._end(record, AcknowledgeType.ACCEPT)
+        elif delay_s == 0 or parking is None:
+            self._end(record, AcknowledgeType.RELEASE)
+        else:
+            moved = parking.delay(record.message, attempts=delivery.attempt, delay_s=delay_s)
+            moved.add_done_callback(
+                lambda sent: self._end(record, AcknowledgeType.RELEASE if sent.exception() else AcknowledgeType.ACCEPT)
+            )
+
+    def _end(self, record: Record, how: AcknowledgeType) -> None:
+        with self._changed:
+            if _place(record) in self._open:
+                self._ended[_place(record)] = how
+                self._changed.notify_all()
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._serve()
+            except KafkaException as problem:
+                self._wait_out(error_of(problem))
+
+    def _serve(self) -> None:
+        """Fetch with one consumer, until it is closed or of no use any more."""
+        consumer = self._connect()
+        try:
+            consumer.subscribe([self._spec.topic])
+            while not self._closed.is_set():
+                if self._open:
+                    self._work_off(consumer)
+                elif self._holdings.room(LOOK_S):
+                    self._fetch(consumer)
+            self._give_up(consumer)
+        finally:
+            with self._changed:
+                self._open, self._ended = {}, {}
+            self._fetched.clear()
+            consumer.close()
+
+    def _wait_out(self, error: KafkaError) -> None:
+        if error.code() in {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}:  # noqa: SLF001
+            self._holdings.fail(
+                SettingsInvalid(
+                    "This Kafka cluster has no share groups (4.2 or later has, with share.version=1);"
+                    " leave mode=share-group out of the broker's URL."
+                )
+            )
+            self._closed.set()
+            return
+        wait_s = self._outage.next_wait_s()
+        if wait_s is None:
+            self._holdings.fail(meaning(error, f"read {self._spec.name}"))
+            self._closed.set()
+            return
+        _log.info("nothing is read from %s, again in %.1f s: %s", self._spec.topic, wait_s, error.str())
+        self._closed.wait(wait_s)
+
+    def _fetch(self, consumer: ShareConsumer) -> None:
+        for found in consumer.poll(2 * LOOK_S):
+            error = found.error()
+            if error is not None:
+                raise KafkaException(error)
+            self._outage.end()
+            self._accept(found)
+        self._deliver()
+
+    def _accept(self, found: KafkaMessage) -> None:
+        record, deliveries = record_of(found), found.delivery_count() or 1
+        attempt = record.attempts + deliveries
+        with self._changed:
+            self._open[_place(record)] = time.monotonic()
+        if self._handover.is_exhausted(attempt):
+            is_gone = self._handover.bury(record, attempts=attempt - 1)
+            self._end(record, AcknowledgeType.ACCEPT if is_gone else AcknowledgeType.RELEASE)
+        elif deliveries >= MOST_DELIVERIES:
+            self._send_back(record, attempts=attempt - 1)
+        else:
+            self._fetched.append(_Fetched(record, attempt, time.monotonic()))
+
+    def _send_back(self, record: Record, *, attempts: int) -> None:
+        is_gone = self._handover.publish_again(record, attempts=attempts)
+        self._end(record, AcknowledgeType.ACCEPT if is_gone else AcknowledgeType.RELEASE)
+
+    def _work_off(self, consumer: ShareConsumer) -> None:
+        """Go on with the records of the last poll until each is acknowledged."""
+        self._acknowledge(consumer)
+        if self._fetched:
+            self._deliver()
+        now = time.monotonic()
+        while self._fetched and now - self._fetched[0].fetched_at > SPARE_AFTER_S:
+            spare = self._fetched.popleft()
+            self._send_back(spare.record, attempts=spare.attempt - 1)
+        if min(self._open.values(), default=now) < now - self._spec.ack_deadline_s * PARK_SHARE:
+            self._park(wait_s=0.0)
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or self._closed.is_set() or not self._open, LOOK_S)
+
+    def _deliver(self) -> None:
+        room = self._holdings.room(0.0)
+        waiting = [self._fetched[position] for position in range(min(room, len(self._fetched)))]
+        fitting = self._holdings.fitting([each.record.message for each in waiting]) if waiting else 0
+        deliveries = [
+            KafkaDelivery(each.record, attempt=each.attempt, settle=self._settle, settle_record=self.settle_record)
+            for each in waiting[:fitting]
+        ]
+        if deliveries and self._holdings.add(deliveries):
+            for _ in deliveries:
+                self._fetched.popleft()
+
+    def _acknowledge(self, consumer: ShareConsumer) -> None:
+        with self._changed:
+            ended, self._ended = self._ended, {}
+            for place in ended:
+                del self._open[place]
+        for (partition, offset), how in ended.items():
+            consumer.acknowledge_offset(self._spec.topic, partition, offset, how)
+        if ended:
+            consumer.commit_async()
+
+    def _park(self, *, wait_s: float) -> None:
+        for record in self._handover.park(self._is_mine, wait_s=wait_s):
+            self._end(record, AcknowledgeType.ACCEPT)
+
+    def _is_mine(self, delivery: KafkaDelivery) -> bool:
+        return delivery.lease is None and delivery.settle_record == self.settle_record
+
+    def _give_up(self, consumer: ShareConsumer) -> None:
+        """Leave nothing locked."""
+        for delivery in self._holdings.take_back(self._is_mine):
+            self._send_back(delivery.record, attempts=delivery.attempt - 1)
+        for each in self._fetched:
+            self._send_back(each.record, attempts=each.attempt - 1)
+        wait_s = min(self._spec.ack_deadline_s * PARK_SHARE, LONGEST_HANDOVER_S)
+        self._park(wait_s=wait_s)
+        with self._changed:
+            for place in self._open:
+                self._ended.setdefault(place, AcknowledgeType.RELEASE)
+        self._acknowledge(consumer)
+        consumer.commit_sync(_COMMIT_WITHIN_S)
+
+
+def _place(record: Record) -> _Place:
+    return record.partition, record.offset

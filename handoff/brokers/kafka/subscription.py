@@ -1,0 +1,95 @@
+"""One subscriber on Kafka: what it holds, and the lanes that fill it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery
+from handoff.brokers.kafka.parking import Parking
+from handoff.brokers.kafka.retries import Retries
+
+
+class Lane(Protocol):
+    """Fetches records and has them yielded, from a thread of its own."""
+
+    def start(self) -> None:
+        """Begin to fetch."""
+
+    def close(self) -> None:
+        """Fetch no more, give back what was not yielded, and leave what it belongs to, soon."""
+
+    def join(self) -> None:
+        """Wait until that is done."""
+
+
+class KafkaSubscription:
+    """The deliveries of one subscriber."""
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        *,
+        parking: Parking | None,
+        retries: Retries | None,
+        discard: Callable[[], None] | None,
+    ) -> None:
+        """`discard` removes a temporary subscription."""
+        self._holdings = holdings
+        self._parking = parking
+        self._retries = retries
+        self._discard = discard
+        self._lanes: Sequence[Lane] = ()
+        self._lock = threading.RLock()
+        self._is_closed = False
+
+    def start(self, lanes: Sequence[Lane]) -> None:
+        """Begin to fetch, to keep leases and to bring back what is due."""
+        self._lanes = lanes
+        for part in (self._parking, self._retries, *lanes):
+            if part is not None:
+                part.start()
+
+    def __iter__(self) -> Iterator[KafkaDelivery]:
+        """Yield deliveries until `close`.
+
+        Raises: BrokerUnavailable: no answer for two minutes; SettingsInvalid: the cluster refuses
+        """
+        while (delivery := self._holdings.next()) is not None:
+            yield delivery
+
+    def settle(self, delivery: KafkaDelivery, delay_s: float | None) -> None:
+        """Ack, or nack with a delay; nothing when that was done before."""
+        if not self._holdings.release(delivery):
+            return
+        # The lease is set before the delivery can be released, or never: both go by the lock of what is held.
+        if delivery.lease is not None and self._parking is not None:
+            self._parking.end(delivery, delay_s)
+        else:
+            delivery.settle_record(delivery, delay_s)
+
+    def close(self) -> None:
+        """Stop fetching and give back what was not yielded; what was yielded stays held, on the retry topic."""
+        with self._lock:
+            first, self._is_closed = not self._is_closed, True
+        self._holdings.close()
+        for lane in self._lanes:
+            lane.close()
+        if first and self._discard is not None:
+            self._leave()
+            self._discard()
+
+    def finish(self) -> None:
+        """Close, give back what is still held, and return when the cluster knows."""
+        self.close()
+        self._holdings.abandon()
+        self._leave()
+        if self._parking is not None:
+            self._parking.stop()
+        if self._retries is not None:
+            self._retries.stop()
+
+    def _leave(self) -> None:
+        for lane in self._lanes:
+            lane.join()

@@ -1,0 +1,42 @@
+"""A client's own subscription: a consumer group without members, of which one reader keeps its place."""
+
+from __future__ import annotations
+
+import logging
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of, translated
+from handoff.brokers.kafka.clients import Clients
+from handoff.contracts.topology import SubscriptionSpec
+
+_log = logging.getLogger(__name__)
+
+
+def begin_at_end(clients: Clients, spec: SubscriptionSpec) -> None:
+    """Have a reader see everything published from now on, or from where the same client's last process was.
+
+    Raises: BrokerUnavailable; SettingsInvalid: not allowed
+    """
+    consumer = clients.consumer(spec.name, ack_deadline_s=spec.ack_deadline_s, classic=True)
+    try:
+        with translated(f"subscribe to {spec.name}"):
+            numbers = consumer.list_topics(spec.topic, timeout=ANSWER_WITHIN_S).topics[spec.topic].partitions
+            places = [TopicPartition(spec.topic, number) for number in numbers]
+            fresh = [each for each in consumer.committed(places, timeout=ANSWER_WITHIN_S) if each.offset < 0]
+            for each in fresh:
+                _, each.offset = consumer.get_watermark_offsets(each, timeout=ANSWER_WITHIN_S)
+            if fresh:
+                consumer.commit(offsets=fresh, asynchronous=False)
+    finally:
+        consumer.close()
+
+
+def forget_group(admin: AdminClient, group: str) -> None:
+    """Remove what a temporary subscription leaves; where that fails, the cluster forgets it in a week."""
+    try:
+        admin.delete_consumer_groups([group], request_timeout=ANSWER_WITHIN_S)[group].result()
+    except KafkaException as problem:
+        if error_of(problem).code() != KafkaError.GROUP_ID_NOT_FOUND:
+            _log.info("the group %s is left to expire: %s", group, error_of(problem).str())
