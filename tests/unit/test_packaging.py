@@ -43,7 +43,7 @@ def test_conda_understands_every_line() -> None:
         assert rattler.MatchSpec(line, strict=True).name is not None
 
 
-@pytest.mark.parametrize("lock", ["run.lock", "dev.lock"])
+@pytest.mark.parametrize("lock", ["run.lock", "dev.lock", "build.lock", "worker.lock", "client.lock"])
 def test_locks_pin_hashes_and_name_no_index(lock: str) -> None:
     """A lock file pins every package by hash and leaves the index to whoever installs."""
     text = (ROOT / "requirements" / lock).read_text()
@@ -53,19 +53,29 @@ def test_locks_pin_hashes_and_name_no_index(lock: str) -> None:
     assert all("==" in requirement and "--hash=sha256:" in requirement for requirement in requirements)
 
 
+def _pinned(lock: str) -> set[str]:
+    return set(re.findall(r"(?m)^(\S+==\S+)", (ROOT / "requirements" / lock).read_text()))
+
+
 def test_the_run_lock_is_part_of_the_dev_lock() -> None:
     """Tests run against the versions that are served."""
-    pinned = {
-        name: set(re.findall(r"(?m)^(\S+==\S+)", (ROOT / "requirements" / name).read_text()))
-        for name in ("run.lock", "dev.lock")
-    }
-    assert pinned["run.lock"] <= pinned["dev.lock"]
+    assert _pinned("run.lock") <= _pinned("dev.lock")
+
+
+def test_the_images_have_the_versions_of_the_run_lock() -> None:
+    """Worker, client and what builds them, each with its part of it and together all of it."""
+    parts = [_pinned(lock) for lock in ("build.lock", "worker.lock", "client.lock")]
+    assert set().union(*parts) == _pinned("run.lock")
 
 
 def test_a_worker_and_a_client_install_no_trainer() -> None:
-    """What runs in production never brings TensorFlow, Keras or Matplotlib."""
-    text = (ROOT / "requirements" / "run.lock").read_text()
-    assert not re.search(r"(?mi)^(tensorflow|keras|matplotlib|tf2onnx|onnx)==", text)
+    """What runs in production never brings TensorFlow, Keras or Matplotlib, nor one image what the other needs."""
+    names = {
+        lock: {pin.partition("==")[0] for pin in _pinned(lock)} for lock in ("run.lock", "worker.lock", "client.lock")
+    }
+    assert not names["run.lock"] & {"tensorflow", "keras", "matplotlib", "tf2onnx", "onnx"}
+    assert not names["worker.lock"] & {"pandas", "pillow", "tqdm"}
+    assert not names["client.lock"] & {"onnxruntime", "openvino"}
 
 
 def test_every_package_of_the_checkout_is_installed() -> None:
