@@ -1,4 +1,4 @@
-"""The deployments that are measured: embedded always, the Google one where its servers can be started."""
+"""The deployments that are measured: embedded always, Google's and Kafka's where their servers can be started."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from handoff.brokers.urls import open_broker
 from handoff.settings import Settings, load_settings
 from handoff.stores.urls import open_store
 from tests import servers
+from tests.kafka_server import kafka_server
 
 BUCKET = "gs://bench-store"
 
@@ -29,11 +30,20 @@ def deployments() -> Iterator[dict[str, Settings]]:
             found["pubsub"] = {"broker": "pubsub://bench", "store": f"{BUCKET}/bench"}
         except servers.ServerAbsent as reason:
             print(f"left out: {reason}", file=sys.stderr)
-        # A worker's log is read for its readiness, and so is text.
-        yield {
-            name: declared(load_settings(flags={**flags, "log_format": "text"}).settings)
-            for name, flags in found.items()
-        }
+        try:
+            address = stack.enter_context(kafka_server())
+            found["kafka"] = {"broker": f"kafka://{address}", "store": f"file://{folder}/kafka"}
+            found["kafka_share"] = {"broker": f"kafka://{address}?mode=share-group", "store": f"file://{folder}/share"}
+        except servers.ServerAbsent as reason:
+            print(f"left out: {reason}", file=sys.stderr)
+        yield {name: _opened(name, flags) for name, flags in found.items()}
+
+
+def _opened(name: str, flags: dict[str, str]) -> Settings:
+    # A worker's log is read for its readiness, and so is text.
+    settings = load_settings(flags={**flags, "log_format": "text"}).settings
+    # A share group would read what the consumer group's deployment has published on the same topic.
+    return beside(settings, "share") if name == "kafka_share" else declared(settings)
 
 
 def afresh(settings: Settings, name: str) -> Settings:
