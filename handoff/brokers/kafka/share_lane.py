@@ -68,12 +68,17 @@ class ShareLane:
         self._ended: dict[_Place, AcknowledgeType] = {}
         self._changed = threading.Condition()
         self._outage = Outage(give_up_after_s=OUTAGE_S)
+        self._joined = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-share", daemon=True)
 
     def start(self) -> None:
         """Begin to fetch."""
         self._thread.start()
+
+    def wait_joined(self, timeout_s: float) -> None:
+        """Wait until the cluster has taken it for a member, or as long as said."""
+        self._joined.wait(timeout_s)
 
     def close(self) -> None:
         """Fetch no more, and leave the group."""
@@ -108,6 +113,7 @@ class ShareLane:
                 self._serve()
             except KafkaException as problem:
                 self._wait_out(error_of(problem))
+        self._joined.set()
 
     def _serve(self) -> None:
         """Fetch with one consumer, until it is closed or of no use any more."""
@@ -151,6 +157,7 @@ class ShareLane:
                 raise KafkaException(error)
             self._outage.end()
             self._accept(found)
+        self._joined.set()
         self._deliver()
 
     def _accept(self, found: KafkaMessage) -> None:
