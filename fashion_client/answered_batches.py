@@ -22,7 +22,7 @@ from handoff.image_files.pixels import guess_shape
 
 
 @dataclass(frozen=True)
-class Limits:
+class BatchLimits:
     """The most that is read of one batch: of its object as of what that unpacks to, and images."""
 
     max_bytes: int = 64 * 1024 * 1024
@@ -55,9 +55,9 @@ class AnsweredBatches:
     `shape` is that of images in CSV and flat npy batches, which do not say it; without, they are taken as squares.
     """
 
-    def __init__(self, store: Store, *, limits: Limits | None = None, shape: ImageShape | None = None) -> None:
+    def __init__(self, store: Store, *, limits: BatchLimits | None = None, shape: ImageShape | None = None) -> None:
         self._store = store
-        self._limits = limits or Limits()
+        self._limits = limits or BatchLimits()
         self._shape = shape
         self._formats: list[PayloadFormat] = list(get_args(PayloadFormat))
 

@@ -61,7 +61,7 @@ def format_of(output: str) -> Format:
     )
 
 
-def convert(source: ImageSource, target: Target, *, progress: Progress) -> Converted:
+def convert(source: ImageSource, target: Target, *, progress: Progress | None = None) -> Converted:
     """Convert images; what is written gets its name when all of it is whole, and nothing is left where that fails.
 
     Raises: DataSetUnavailable: the images cannot be read, or the format does not hold them; SettingsInvalid: the
@@ -82,7 +82,8 @@ def convert(source: ImageSource, target: Target, *, progress: Progress) -> Conve
             if labels is not None:
                 labels.write(chunk.labels or [""] * len(chunk))
             image_count += len(chunk)
-            progress.advance(len(chunk))
+            if progress is not None:
+                progress.advance(len(chunk))
         notes = images.finish()
         if labels is not None:
             labels.finish()

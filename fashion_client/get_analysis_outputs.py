@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,8 +40,8 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 def command(**options: Any) -> None:  # noqa: ANN401 - click passes them so
     """Show responses as they come, until Ctrl-C, --count or --idle-timeout, then sum up.
 
-    Exits 1 when any prediction failed, or could not be written where it was to be. Consoles started side by side share
-    the responses. Images are read back from the store; a second run writes none twice (docs/images.md).
+    Exits 1 when any prediction failed, or what was to be written cannot be read from the store. Consoles started side
+    by side share the responses. Images are read back from the store; a second run writes none twice (docs/images.md).
     """
     log_to_stderr(verbose=False)
     settings = settings_from(options["config"], options["broker"], options["store"]).settings
@@ -63,9 +63,9 @@ def command(**options: Any) -> None:  # noqa: ANN401 - click passes them so
         progress = stack.enter_context(Progress("responses", total=options["count"], unit="responses"))
         try:
             for response in client.responses():
-                watch.reset()
                 latency_ms = summary.add(response)
-                is_complete &= sinks.save(response)
+                with watch.handling():
+                    is_complete &= sinks.save(response)
                 progress.advance(1)
                 if not options["quiet"]:
                     progress.write(line_of(response, latency_ms))
@@ -88,6 +88,7 @@ class IdleWatch:
         self._stop = stop
         self._heard = threading.Event()
         self._over = threading.Event()
+        self._is_busy = False
         self._thread = threading.Thread(target=self._run, name="idle-watch", daemon=True)
 
     def __enter__(self) -> Self:
@@ -99,12 +100,19 @@ class IdleWatch:
         self._over.set()
         self._heard.set()
 
-    def reset(self) -> None:
-        """Something was heard."""
-        self._heard.set()
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        """Something was heard, and for as long as this block takes nobody listens: that is no silence."""
+        self._is_busy = True
+        try:
+            yield
+        finally:
+            self._heard.set()
+            self._is_busy = False
 
     def _run(self) -> None:
-        while self._heard.wait(self._timeout_s):
+        # Whether something was heard is looked at last: who is not busy any more has said so before.
+        while self._heard.wait(self._timeout_s) or self._is_busy or self._heard.is_set():
             if self._over.is_set():
                 return
             self._heard.clear()

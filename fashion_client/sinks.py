@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fashion_client.answered_batches import AnsweredBatch, AnsweredBatches, Limits
+from fashion_client.answered_batches import AnsweredBatch, AnsweredBatches, BatchLimits
 from fashion_client.image_sink import save_images
 from fashion_client.picture_folder import PictureFolder
 from handoff.contracts.errors import RequestRefused, SettingsInvalid
@@ -94,7 +94,7 @@ def open_sinks(
     sinks = Sinks()
     with ExitStack() as stack:
         if predictions or images or sheets:
-            limits = Limits(settings.worker.max_batch_bytes, settings.worker.max_batch_images)
+            limits = BatchLimits(settings.worker.max_batch_bytes, settings.worker.max_batch_images)
             sinks.read_from(AnsweredBatches(open_store(settings.store), limits=limits, shape=shape))
         if predictions is not None:
             sinks.add("predictions", stack.enter_context(_predictions_file(predictions)))

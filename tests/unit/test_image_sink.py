@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image as Picture
 
 from fashion_client import picture_folder
-from fashion_client.answered_batches import AnsweredBatches, Limits
+from fashion_client.answered_batches import AnsweredBatches, BatchLimits
 from fashion_client.get_analysis_outputs import command
 from fashion_client.image_sink import save_images
 from fashion_client.picture_folder import PictureFolder
@@ -122,7 +122,7 @@ def test_a_batch_that_is_none_is_a_sentence(break_it: object, error: type[Reques
     response = answer(store, "r-1", Batch(GRAY, IDS), [0] * 4)
     break_it(store, batch_uri(store.root, "r-1", "csv"))  # type: ignore[operator]
     with pytest.raises(error, match=said):
-        list(AnsweredBatches(store, limits=Limits(max_bytes=10_000)).of(response))
+        list(AnsweredBatches(store, limits=BatchLimits(max_bytes=10_000)).of(response))
 
 
 def test_images_of_two_channels_are_no_pictures() -> None:
