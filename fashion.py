@@ -33,6 +33,7 @@ PROGRAMS = {
     "request": Program("fashion_client.make_analysis_requests", "Upload images in batches and publish requests."),
     "classify": Program("fashion_client.classify_images", "Classify any number of images into one CSV file."),
     "receive": Program("fashion_client.get_analysis_outputs", "Show responses as they come, and sum up."),
+    "convert": Program("fashion_client.convert_images", "Convert images between idx, PNG folders, CSV and npy."),
     "status": Program("handoff.operations", "Show how much waits on each subscription.", "status_command"),
     "dead-letters": Program(
         "handoff.dead_letter_commands", "List, show, replay or drop what could not be served.", "group"

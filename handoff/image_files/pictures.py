@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import struct
@@ -87,6 +88,34 @@ def read_picture(path: Path, *, size: tuple[int, int] | None = None, channels: i
             return _as_pixels(shown, size)
     except (*_BROKEN, Image.DecompressionBombError) as error:
         raise DataSetUnavailable(f"{path} is no picture that can be read: {_reason(error, path)}.") from error
+
+
+def read_png(path: Path) -> NDArray[np.uint8] | None:
+    """Read a picture that `encode_png` has written, pixel for pixel; None for whatever else lies there.
+
+    Shapes: uint8 (H, W, 1) or (H, W, 3)
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            if picture.mode not in {"L", "RGB"} or math.prod(picture.size) > MAX_PIXELS:
+                return None
+            return _as_pixels(picture, None)
+    except (*_BROKEN, Image.DecompressionBombError):
+        return None
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Write an image as a PNG file's bytes.
+
+    Shapes: uint8 (H, W, 1), which becomes gray, or (H, W, 3), which becomes RGB
+    """
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
