@@ -33,7 +33,7 @@ EMBEDDED = pytest.mark.parametrize("deployment", ["embedded+file"], indirect=Tru
 IMAGES = 200
 SLOW = 20
 KILLS = 4
-QUICK = ("--settle", "0.5", "--linger", "0.2", "--period", "0.1", "--unreadable-after", "5", "--batch-size", "7")
+QUICK = ("--settle", "0.5", "--linger", "0.2", "--period", "0.1", "--unreadable-after", "30", "--batch-size", "7")
 
 
 class Drop:
@@ -165,7 +165,7 @@ def test_a_watcher_that_dies_at_every_step_repeats_and_loses_nothing(
     sample: tuple[Images, list[str]],
 ) -> None:
     """Each time another process goes on, under the same ids."""
-    drop = Drop(tmp_path / "in", sample, count=IMAGES // 2, slow=2)
+    drop = Drop(tmp_path / "in", sample, count=IMAGES, slow=2)
     start_worker("w-1")
     with drop.under_way():
         for step in STEPS:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from fashion_client import watch_moves, watch_places
 from fashion_client.watch_journal import WatchJournal, read_watch_journal
 from fashion_client.watch_moves import Moves
+from fashion_client.watch_scan import Identity, identify
 from tests.fakes import FakeBroker, FakeStore
 from tests.watching import Killed, Watched, files_below, picture_bytes
 
@@ -105,7 +109,7 @@ def test_a_crash_neither_loses_nor_repeats_an_image(watched: Watched, death: Dea
     assert all(received.republished for received in later if received.request.request_id in known)
 
 
-@pytest.mark.parametrize("points", list(itertools.product(POINTS[2:], repeat=2)), ids=" then ".join)
+@pytest.mark.parametrize("points", list(itertools.product(POINTS[2::2], repeat=2)), ids=" then ".join)
 def test_a_second_crash_while_a_first_is_made_up_for(watched: Watched, death: Death, points: tuple[str, str]) -> None:
     """What goes on with a request can be gone on with."""
     for point in points:
@@ -204,6 +208,69 @@ def test_a_place_that_somebody_took_meanwhile(watched: Watched, death: Death) ->
     assert (found.pop("0.png"), found.pop("0-2.png")) == (picture_bytes(77), picture_bytes(0))
     assert set(found) == set(NAMES[1:])
     assert watched.images() == {(name, level): 1 for level, name in enumerate(NAMES)}
+
+
+def test_another_place_is_written_down_before_it_is_taken(watched: Watched, death: Death) -> None:
+    """Else nobody would find the file there after a second crash, and wait for it."""
+    death.await_at("before move")
+    watched.survive()
+    watched.put("x.png", 77).rename(watched.published / "0.png")
+    death.await_at("after move")
+    watched.survive()
+    watched.start()
+    watched.watch(5.0)
+    assert files_below(watched.published)["0-2.png"] == picture_bytes(0)
+    assert read_watch_journal(watched.journal_path) == []
+
+
+def test_a_place_that_an_earlier_process_chose_is_kept(watched: Watched, death: Death) -> None:
+    """Else one file would be taken for the copy of another with the same bytes, and removed."""
+    for name in NAMES:
+        (watched.input / name).unlink()
+    watched.batch_size = 1
+    for name in ("a-2.png", "a.png"):
+        watched.put(name, 5)
+    watched.put("x", 77).rename(watched.published / "a.png")
+    death.await_at("before upload")
+    watched.survive()
+    begun = read_watch_journal(watched.journal_path)[0].plan
+    size_bytes, mtime_ns, inode = identify(watched.input / "a.png")  # type: ignore[misc]
+    file = msgspec.structs.replace(
+        begun.files[0], name="a.png", size_bytes=size_bytes, mtime_ns=mtime_ns, inode=inode, destination="a-2.png"
+    )
+    request = msgspec.structs.replace(begun.request, request_id="other")
+    watched.end()
+    with WatchJournal.open(watched.journal_path, watched.binding) as journal:
+        journal.begin(msgspec.structs.replace(begun, request=request, files=[file]))
+        journal.mark_published(msgspec.structs.replace(begun, request=request, files=[file]))
+    watched.start()
+    watched.watch(5.0)
+    assert set(files_below(watched.published)) == {"a.png", "a-2.png", "a-2-2.png"}
+    assert files_below(watched.input) == {}
+
+
+def test_a_copy_on_another_disk_is_made_once(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes until the file itself can be removed."""
+    refusals, withdraw = iter(range(3)), watch_places.withdraw
+
+    def refuse(source: Path, identity: Identity) -> None:
+        if next(refusals, None) is not None:
+            raise PermissionError(13, "Permission denied")
+        withdraw(source, identity)
+
+    rename = Path.rename
+
+    def rename_within(path: Path, target: Path) -> Path:
+        if {path.parent, target.parent} == {watched.input, watched.published}:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_within)
+    for module in (watch_places, watch_moves):
+        monkeypatch.setattr(module, "withdraw", refuse)
+    watched.start()
+    watched.watch(5.0)
+    assert every_image_once(watched)
 
 
 def test_a_copy_that_was_put_in_place_of_a_moved_file_is_new(watched: Watched, death: Death) -> None:
