@@ -32,6 +32,7 @@ PROGRAMS = {
     "worker": Program("ml_server.image_classification_service", "Classify what clients request; start more to scale."),
     "request": Program("fashion_client.make_analysis_requests", "Upload images in batches and publish requests."),
     "classify": Program("fashion_client.classify_images", "Classify any number of images into one CSV file."),
+    "watch": Program("fashion_client.watch_folder", "Publish images as they appear in a folder, each of them once."),
     "receive": Program("fashion_client.get_analysis_outputs", "Show responses as they come, and sum up."),
     "convert": Program("fashion_client.convert_images", "Convert images between idx, PNG folders, CSV and npy."),
     "status": Program("handoff.operations", "Show how much waits on each subscription.", "status_command"),

@@ -18,6 +18,7 @@ FashionError
 ├── Unavailable                another attempt may succeed
 │   ├── StoreUnavailable       the object store did not answer
 │   ├── BrokerUnavailable      the broker did not answer
+│   ├── FolderUnavailable      a watched folder, or one that files are moved to, cannot be used just now
 │   └── RuntimeUnavailable     the classifier runtime did not answer
 ├── ResponseTimeout            no response within the time the caller gave
 ├── DeadLetterUnknown          an id names no dead letter, or more than one
@@ -40,6 +41,7 @@ __all__ = [
     "DeadlineExceeded",
     "ExitCode",
     "FashionError",
+    "FolderUnavailable",
     "InvalidBatch",
     "MalformedMessage",
     "MissingPackage",
@@ -199,6 +201,12 @@ class BrokerUnavailable(Unavailable):
     """The broker did not answer."""
 
     code, exit_code = "broker_unavailable", ExitCode.BROKER_UNAVAILABLE
+
+
+class FolderUnavailable(Unavailable):
+    """A watched folder, or one that its files are moved to, cannot be used just now."""
+
+    code, exit_code = "folder_unavailable", ExitCode.DATA_SET_UNAVAILABLE
 
 
 class RuntimeUnavailable(Unavailable):

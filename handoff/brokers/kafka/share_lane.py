@@ -10,10 +10,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from typing import NamedTuple
 
-from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, ShareConsumer
+from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, ShareConsumer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from handoff.brokers.kafka.calls import error_of, meaning
@@ -119,6 +119,7 @@ class ShareLane:
         """Fetch with one consumer, until it is closed or of no use any more."""
         consumer = self._connect()
         try:
+            consumer.set_acknowledgement_commit_callback(self._complain)
             consumer.subscribe([self._spec.topic])
             while not self._closed.is_set():
                 if self._open:
@@ -189,7 +190,7 @@ class ShareLane:
         if min(self._open.values(), default=now) < now - self._spec.ack_deadline_s * PARK_SHARE:
             self._park(wait_s=0.0)
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._closed.is_set() or not self._open, LOOK_S)
+            self._changed.wait_for(lambda: len(self._ended) == len(self._open) or self._closed.is_set(), LOOK_S)
 
     def _deliver(self) -> None:
         room = self._holdings.room(0.0)
@@ -204,11 +205,16 @@ class ShareLane:
                 self._fetched.popleft()
 
     def _acknowledge(self, consumer: ShareConsumer) -> None:
+        """Acknowledge the records of the last poll, once every one of them has ended.
+
+        Together, for of records that are acknowledged out of their order in several commits brokers refused a part
+        (INVALID_REQUEST, librdkafka 2.16), and delivered those again.
+        """
         with self._changed:
-            ended, self._ended = self._ended, {}
-            for place in ended:
-                del self._open[place]
-        for (partition, offset), how in ended.items():
+            if len(self._ended) < len(self._open):
+                return
+            ended, self._open, self._ended = sorted(self._ended.items()), {}, {}
+        for (partition, offset), how in ended:
             consumer.acknowledge_offset(self._spec.topic, partition, offset, how)
         if ended:
             consumer.commit_async()
@@ -219,6 +225,11 @@ class ShareLane:
 
     def _is_mine(self, delivery: KafkaDelivery) -> bool:
         return delivery.lease is None and delivery.settle_record == self.settle_record
+
+    def _complain(self, offsets: Mapping[TopicPartition, Set[int]], problem: KafkaException | None) -> None:
+        if problem is not None:
+            count = sum(map(len, offsets.values()))
+            _log.warning("%d messages may come again: %s", count, error_of(problem).str())
 
     def _give_up(self, consumer: ShareConsumer) -> None:
         """Leave nothing locked."""
