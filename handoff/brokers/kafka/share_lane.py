@@ -10,7 +10,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, ShareConsumer, TopicPartition
@@ -121,6 +122,7 @@ class ShareLane:
         try:
             consumer.set_acknowledgement_commit_callback(self._complain)
             consumer.subscribe([self._spec.topic])
+            _log.info("%s is read as a share group, for the broker's URL says so", self._spec.name)
             while not self._closed.is_set():
                 if self._open:
                     self._work_off(consumer)
@@ -226,7 +228,7 @@ class ShareLane:
     def _is_mine(self, delivery: KafkaDelivery) -> bool:
         return delivery.lease is None and delivery.settle_record == self.settle_record
 
-    def _complain(self, offsets: Mapping[TopicPartition, Set[int]], problem: KafkaException | None) -> None:
+    def _complain(self, offsets: Mapping[TopicPartition, AbstractSet[int]], problem: KafkaException | None) -> None:
         if problem is not None:
             count = sum(map(len, offsets.values()))
             _log.warning("%d messages may come again: %s", count, error_of(problem).str())
