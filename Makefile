@@ -43,7 +43,7 @@ bench-models: .venv/dev.stamp  ## Measure models, runtimes and precisions on one
 BROKER ?= embedded
 KILLS ?= 20
 REQUESTS ?= 2000
-chaos: .venv/dev.stamp  ## Kill workers, client and broker under load: BROKER=embedded|pubsub KILLS=20 REQUESTS=2000
+chaos: .venv/dev.stamp  ## Kill workers, client and broker under load: BROKER=embedded|pubsub|kafka|kafka-share KILLS=20 REQUESTS=2000
 	@$(BIN)/python chaos/run.py --broker $(BROKER) --kills $(KILLS) --requests $(REQUESTS)
 
 trace: .venv/dev.stamp  ## Show one request of 100 images as a tree of spans

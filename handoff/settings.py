@@ -15,6 +15,7 @@ import msgspec
 import yaml
 from msgspec import Struct, field
 
+from handoff import earlier_names
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.messages import PayloadFormat
 from handoff.contracts.topology import DAY_S, Topology
@@ -111,6 +112,7 @@ def load_settings(
     environment = os.environ if environment is None else environment
     layers = [
         *_file_layers(file, environment),
+        {} if (flags or {}).get("broker") else _earlier_layer(environment),
         _environment_layer(environment),
         {name: (value, "flag") for name, value in (flags or {}).items() if value is not None},
     ]
@@ -160,6 +162,13 @@ def _environment_layer(environment: Mapping[str, str]) -> dict[str, tuple[object
         for name, variable in variables.items()
         if environment.get(variable)
     }
+
+
+def _earlier_layer(environment: Mapping[str, str]) -> dict[str, tuple[object, str]]:
+    if environment.get(_variable("broker")):
+        return {}
+    url = earlier_names.broker_url(environment)
+    return {"broker": (url, f"environment {earlier_names.BROKER_VARIABLE}")} if url else {}
 
 
 def _variable(name: str) -> str:
