@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test test-unit check fuzz bench bench-long bench-models trace chaos kafka emulators train lock clean
+.PHONY: help demo install install-dev test test-unit check fuzz bench bench-long bench-models trace chaos kafka emulators images train lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ kafka: build/kafka/jars.stamp  ## Fetch the Apache Kafka broker that tests and b
 emulators: .venv/dev.stamp  ## Run the Pub/Sub emulator and a GCS server until Ctrl-C
 	@$(BIN)/python tests/servers.py
 
+images:  ## Build the container images (docker, podman or buildah)
+	@deploy/build_images.sh
+
 train: .venv/dev.stamp  ## Train with the quick preset
 	@$(BIN)/fashion train --preset quick
 
@@ -63,6 +66,13 @@ lock:  ## Choose versions anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --extra client --extra worker --extra google --extra kafka --extra tf-serving --extra telemetry \
 	  --group install -c requirements/dev.lock -o requirements/run.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --group pyproject.toml:install -c requirements/dev.lock -o requirements/build.lock
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra worker --extra google --extra kafka --extra tf-serving --extra telemetry -c requirements/dev.lock \
+	  -o requirements/worker.lock
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra client --extra google --extra kafka --extra telemetry -c requirements/dev.lock -o requirements/client.lock
 
 clean:  ## Remove what was installed, built and sent
 	rm -rf .venv build var

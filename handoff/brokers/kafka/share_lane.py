@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 SPARE_AFTER_S = 1.0
 # Of the time a record is locked; beyond it, its delivery goes on with a lease on the retry topic.
 PARK_SHARE = 1 / 3
+# Brokers lock no longer (`group.share.max.record.lock.duration.ms`), whatever the ack deadline is.
+LONGEST_LOCK_S = 60.0
 # A record released that often is given a new start on the topic, because brokers drop one after 5
 # (`group.share.delivery.count.limit`) without a word.
 MOST_DELIVERIES = 4
@@ -63,6 +65,7 @@ class ShareLane:
         self._holdings = holdings
         self._handover = handover
         self._settle = settle
+        self._park_after_s = min(spec.ack_deadline_s, LONGEST_LOCK_S) * PARK_SHARE
         self._fetched: deque[_Fetched] = deque()
         self._open: dict[_Place, float] = {}
         """Records of the last poll that are not acknowledged, and when they came."""
@@ -189,7 +192,7 @@ class ShareLane:
         while self._fetched and now - self._fetched[0].fetched_at > SPARE_AFTER_S:
             spare = self._fetched.popleft()
             self._send_back(spare.record, attempts=spare.attempt - 1)
-        if min(self._open.values(), default=now) < now - self._spec.ack_deadline_s * PARK_SHARE:
+        if min(self._open.values(), default=now) < now - self._park_after_s:
             self._park(wait_s=0.0)
         with self._changed:
             self._changed.wait_for(lambda: len(self._ended) == len(self._open) or self._closed.is_set(), LOOK_S)
@@ -239,7 +242,7 @@ class ShareLane:
             self._send_back(delivery.record, attempts=delivery.attempt - 1)
         for each in self._fetched:
             self._send_back(each.record, attempts=each.attempt - 1)
-        wait_s = min(self._spec.ack_deadline_s * PARK_SHARE, LONGEST_HANDOVER_S)
+        wait_s = min(self._park_after_s, LONGEST_HANDOVER_S)
         self._park(wait_s=wait_s)
         with self._changed:
             for place in self._open:
