@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from handoff.contracts.topology import Topology
 from handoff.telemetry.tracing import NO_TRACER, Tracer
+from ml_server.answering_model import LocalModel
 from ml_server.intake import Intake
 from ml_server.micro_batches import MicroBatches
 from ml_server.recording import NO_RECORDER, Recorder
@@ -31,12 +32,13 @@ class WatchedService:
 
     def worker(self, deliveries: Sequence[FakeDelivery]) -> Worker:
         """Put a worker together."""
+        model = LocalModel(ARTIFACT)
         return Worker(
             FakeSubscription(deliveries),
-            intake=Intake(self.store, manifest=MANIFEST, max_batch_bytes=10_000, max_batch_images=100),
+            intake=Intake(self.store, model=model, manifest=MANIFEST, max_batch_bytes=10_000, max_batch_images=100),
             micro_batches=MicroBatches(size=4, max_waiting=100),
             classifiers=[self.classifier],
-            results=Results(self.store, artifact=ARTIFACT, worker="w-1"),
+            results=Results(self.store, model=model, labels=MANIFEST.labels, worker="w-1"),
             settlement=Settlement(
                 self.broker, topology=Topology(), worker="w-1", recorder=self._recorder, tracer=self._tracer
             ),

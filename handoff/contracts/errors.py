@@ -19,6 +19,7 @@ FashionError
 │   ├── StoreUnavailable       the object store did not answer
 │   ├── BrokerUnavailable      the broker did not answer
 │   └── RuntimeUnavailable     the classifier runtime did not answer
+├── RuntimeFailed              the classifier runtime answered, but not with probabilities
 ├── ResponseTimeout            no response within the time the caller gave
 ├── DeadLetterUnknown          an id names no dead letter, or more than one
 └── AnalysisFailed             the response says `failed`, or a prediction is missing
@@ -50,6 +51,7 @@ __all__ = [
     "RequestConflict",
     "RequestRefused",
     "ResponseTimeout",
+    "RuntimeFailed",
     "RuntimeUnavailable",
     "SettingsInvalid",
     "StoreUnavailable",
@@ -205,6 +207,16 @@ class RuntimeUnavailable(Unavailable):
     """The classifier runtime did not answer."""
 
     code, exit_code = "runtime_unavailable", ExitCode.RUNTIME_UNAVAILABLE
+
+
+class RuntimeFailed(FashionError):
+    """The classifier runtime answered, but not with probabilities: it refused the images, or cannot classify them.
+
+    Not one of `Unavailable`, since the images may be to blame: a micro-batch that meets this is classified again
+    request by request.
+    """
+
+    code, exit_code, retryable = "runtime_failed", ExitCode.RUNTIME_UNAVAILABLE, True
 
 
 class ResponseTimeout(FashionError):

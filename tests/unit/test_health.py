@@ -14,6 +14,7 @@ import pytest
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.protocols import UNKNOWN_BACKLOG
 from ml_server import health_server
+from ml_server.answering_model import LocalModel
 from ml_server.health import pages_of
 from ml_server.health_server import Answer, health_served
 from ml_server.recording import End, Serving
@@ -41,7 +42,7 @@ class Probe:
 
     def serve(self, *threads: threading.Thread) -> None:
         """Become ready."""
-        self.vitals.serving(Serving(ARTIFACT, threads, lambda: UNKNOWN_BACKLOG))
+        self.vitals.serving(Serving(LocalModel(ARTIFACT).current, threads, lambda: UNKNOWN_BACKLOG))
 
 
 @pytest.fixture
