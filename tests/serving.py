@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from handoff.contracts.topology import Topology
 from handoff.telemetry.tracing import NO_TRACER, Tracer
-from ml_server.answering_model import LocalModel
+from ml_server.answering_model import model_of
 from ml_server.intake import Intake
 from ml_server.micro_batches import MicroBatches
 from ml_server.recording import NO_RECORDER, Recorder
@@ -19,10 +19,16 @@ from tests.fakes import ARTIFACT, MANIFEST, BrightnessClassifier, FakeBroker, Fa
 class WatchedService:
     """A store, a broker and a worker that tells a recorder and a tracer what it does."""
 
-    def __init__(self, *, recorder: Recorder = NO_RECORDER, tracer: Tracer = NO_TRACER) -> None:
+    def __init__(
+        self,
+        *,
+        recorder: Recorder = NO_RECORDER,
+        tracer: Tracer = NO_TRACER,
+        classifier: BrightnessClassifier | None = None,
+    ) -> None:
         self.store = FakeStore()
         self.broker = FakeBroker()
-        self.classifier = BrightnessClassifier()
+        self.classifier = classifier or BrightnessClassifier()
         self._recorder = recorder
         self._tracer = tracer
 
@@ -32,7 +38,7 @@ class WatchedService:
 
     def worker(self, deliveries: Sequence[FakeDelivery]) -> Worker:
         """Put a worker together."""
-        model = LocalModel(ARTIFACT)
+        model = model_of(ARTIFACT, [self.classifier])
         return Worker(
             FakeSubscription(deliveries),
             intake=Intake(self.store, model=model, manifest=MANIFEST, max_batch_bytes=10_000, max_batch_images=100),

@@ -9,7 +9,8 @@ from urllib.parse import unquote, urlsplit
 from handoff.contracts.errors import SettingsInvalid
 
 # What TensorFlow Serving itself takes for a name, a version and a label, less what would have to be escaped.
-_PATH = re.compile(r"/v1/models/(?P<name>[A-Za-z0-9._~%-]+)(?P<pin>/versions/[0-9]+|/labels/[A-Za-z0-9._~%-]+)?/?")
+_WORD = r"[A-Za-z0-9_%-][A-Za-z0-9._~%-]*"
+_PATH = re.compile(rf"/v1/models/(?P<name>{_WORD})(?P<pin>/versions/[0-9]+|/labels/{_WORD})?/?")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _FORM = "write it as http://HOST:8501/v1/models/NAME, with /versions/N or /labels/L after it where one version is meant"
 
