@@ -17,7 +17,6 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 
-# The same for each part, so that the image is one that the tests share with what they measure.
 APP = "kserve.model_server:app"
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from classifiers.protocol import Images
 from tests.fakes import SIDE, BrightnessClassifier
 
 _ROUTE = re.compile(r"/v1/models/(?P<name>[^/:]+)(?:/(?P<pin>versions|labels)/(?P<value>[^/:]+))?(?P<rest>[:/]\w+)?")
@@ -61,6 +62,8 @@ class ScriptedServing:
         self.versions: dict[int, str] = {3: "AVAILABLE"}
         self.labels: dict[str, int] = {}
         self.metadata: Callable[[int], dict[str, Any]] | None = lambda _: signature([-1, SIDE, SIDE, 1], [-1, 2])
+        self.label_count = 2
+        """The first two are dark and bright; nothing is called anything else."""
         self.faults: deque[Fault] = deque()
         self.calls: list[Call] = []
         self.port = 0
@@ -110,9 +113,12 @@ class ScriptedServing:
             case "GET", "/metadata" if self.metadata is not None:
                 return _json(self.metadata(version))
             case "POST", ":predict":
-                images = np.array(json.loads(body)["instances"], np.uint8)
-                return _json({"predictions": BrightnessClassifier().classify(images).tolist()})
+                return _json({"predictions": self._classify(np.array(json.loads(body)["instances"], np.uint8))})
         return _error(404, "Not found")
+
+    def _classify(self, images: Images) -> list[list[float]]:
+        probabilities = BrightnessClassifier().classify(images)
+        return np.pad(probabilities, [(0, 0), (0, self.label_count - 2)]).tolist()
 
     def _version(self, pin: str | None, value: str | None) -> int | None:
         if pin == "labels":
