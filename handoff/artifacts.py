@@ -68,6 +68,12 @@ def digest_file(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest_folder(path: Path, name: str) -> dict[str, str]:
+    """Digest every file in a folder of an artifact, however deep, by its path from the artifact's own."""
+    found = sorted(file for file in (path / name).rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): digest_file(file) for file in found}
+
+
 def _read_manifest(path: Path) -> bytes:
     _demand_file(path)
     try:

@@ -179,7 +179,7 @@ def test_the_graph_is_the_same_whatever_keras_runs_on(committed: Artifact, sampl
     reference = keras.saving.load_model(committed.path / "model.keras", compile=False)
     here, elsewhere = tmp_path / "here.onnx", tmp_path / "elsewhere.onnx"
     export.export_graph(reference, here)
-    export._export_elsewhere(reference, elsewhere)
+    export.export_elsewhere(reference, elsewhere)
     operations = [[node.op_type for node in onnx.load(path).graph.node] for path in (here, elsewhere)]
     assert operations[0] == operations[1]
     answers = [load_model(path, runtime="onnx")[0].classify(sample) for path in (here, elsewhere)]
