@@ -72,6 +72,6 @@ class Patience:
             changed = bool(fault) != bool(self._fault)
             self._fault = fault
         if changed and fault:
-            _log.warning("%s What is held waits for it, for %.0f s at most.", fault, max(0.0, left_s))
+            _log.warning("%s Waiting for it, for %.0f s at most.", fault, max(0.0, left_s))
         elif changed:
             _log.warning("%s answers again.", self._server)

@@ -120,7 +120,7 @@ def test_an_outage_is_told_once_and_its_end_too(caplog: pytest.LogCaptureFixture
     assert patience.fault == ""
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 2
-    assert told[0].startswith("Nobody there. What is held waits for it, for ")
+    assert told[0].startswith("Nobody there. Waiting for it, for ")
     assert told[1] == "http://s answers again."
 
 
