@@ -33,7 +33,7 @@ from tests.fakes import ARTIFACT, MANIFEST, BrightnessClassifier, FakeBroker, Fa
 WITHIN_S = 20.0
 CONTRACT = Path(__file__).parents[1] / "docs" / "CONTRACT.md"
 # Nothing outside fails here, so nothing may be tried again.
-_NEVER = {"internal_error", "store_unavailable", "broker_unavailable", "runtime_unavailable"}
+_NEVER = {"internal_error", "store_unavailable", "broker_unavailable", "runtime_unavailable", "runtime_failed"}
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 

@@ -13,8 +13,8 @@ from handoff.contracts.manifest import Manifest
 from handoff.settings import Settings, WorkerSettings, model_path
 from ml_server.answering_model import AnsweringModel, model_of
 
-# Calls of a remote runtime that are under way at a time, unless `threads` says otherwise. They wait more than they work,
-# so a server with cores to spare is used four times as well as by one; one without loses a tenth (docs/tf-serving.md).
+# Calls of a remote runtime that are under way at a time, unless `threads` says otherwise. They mostly wait:
+# a server with cores to spare is used four times as well as by one; one without loses a tenth (docs/tf-serving.md).
 REMOTE_CALLS = 4
 
 
