@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test test-unit check fuzz bench bench-long bench-models trace chaos kafka emulators images train lock clean
+.PHONY: help demo install install-dev test test-unit check fuzz bench bench-long bench-serving bench-models trace chaos kafka emulators images train lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ bench: .venv/dev.stamp  ## Measure speed on this machine: a table, and build/ben
 
 bench-long: .venv/dev.stamp  ## Measure a backlog of a million requests and memory over 100,000
 	@$(BIN)/python bench/long.py
+
+bench-serving: .venv/dev.stamp  ## Measure a worker whose model a server holds
+	@$(BIN)/python bench/serving.py
 
 bench-models: .venv/dev.stamp  ## Measure models, runtimes and precisions on one core: a table, JSON and a chart
 	@$(BIN)/python bench/models.py $(ARTIFACTS)
@@ -73,6 +76,8 @@ lock:  ## Choose versions anew (needs uv)
 	  -o requirements/worker.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra client --extra google --extra kafka --extra telemetry -c requirements/dev.lock -o requirements/client.lock
+	uv pip compile requirements/kserve.in --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header -o requirements/kserve.lock
 
 clean:  ## Remove what was installed, built and sent
 	rm -rf .venv build var

@@ -42,6 +42,7 @@ PROGRAMS = {
     "clean": Program("handoff.cleaning", "Remove messages, requests and results over their retention."),
     "config": Program("handoff.operations", "Show every setting and where it comes from.", "config_command"),
     "train": Program("ml_model_development.code.build_model", "Train a model and write its artifact."),
+    "export": Program("ml_model_development.code.export_model", "Write a model for TensorFlow Serving to serve."),
     "evaluate": Program("ml_model_development.code.evaluate_model", "Evaluate a model on labelled images."),
 }
 

@@ -20,6 +20,7 @@ FashionError
 │   ├── BrokerUnavailable      the broker did not answer
 │   ├── FolderUnavailable      a watched folder, or one that files are moved to, cannot be used just now
 │   └── RuntimeUnavailable     the classifier runtime did not answer
+├── RuntimeFailed              the classifier runtime answered, but not with probabilities
 ├── ResponseTimeout            no response within the time the caller gave
 ├── DeadLetterUnknown          an id names no dead letter, or more than one
 └── AnalysisFailed             the response says `failed`, or a prediction is missing
@@ -52,6 +53,7 @@ __all__ = [
     "RequestConflict",
     "RequestRefused",
     "ResponseTimeout",
+    "RuntimeFailed",
     "RuntimeUnavailable",
     "SettingsInvalid",
     "StoreUnavailable",
@@ -213,6 +215,16 @@ class RuntimeUnavailable(Unavailable):
     """The classifier runtime did not answer."""
 
     code, exit_code = "runtime_unavailable", ExitCode.RUNTIME_UNAVAILABLE
+
+
+class RuntimeFailed(FashionError):
+    """The classifier runtime answered, but not with probabilities: it refused the images, or cannot classify them.
+
+    Not one of `Unavailable`, since the images may be to blame: a micro-batch that meets this is classified again
+    request by request.
+    """
+
+    code, exit_code, retryable = "runtime_failed", ExitCode.RUNTIME_UNAVAILABLE, True
 
 
 class ResponseTimeout(FashionError):
