@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test test-unit check fuzz bench bench-long bench-models trace chaos kafka emulators train lock clean
+.PHONY: help demo install install-dev test test-unit check fuzz bench bench-long bench-serving bench-models trace chaos kafka emulators images train lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,13 +37,16 @@ bench: .venv/dev.stamp  ## Measure speed on this machine: a table, and build/ben
 bench-long: .venv/dev.stamp  ## Measure a backlog of a million requests and memory over 100,000
 	@$(BIN)/python bench/long.py
 
+bench-serving: .venv/dev.stamp  ## Measure a worker whose model a server holds
+	@$(BIN)/python bench/serving.py
+
 bench-models: .venv/dev.stamp  ## Measure models, runtimes and precisions on one core: a table, JSON and a chart
 	@$(BIN)/python bench/models.py $(ARTIFACTS)
 
 BROKER ?= embedded
 KILLS ?= 20
 REQUESTS ?= 2000
-chaos: .venv/dev.stamp  ## Kill workers, client and broker under load: BROKER=embedded|pubsub KILLS=20 REQUESTS=2000
+chaos: .venv/dev.stamp  ## Kill workers, client and broker under load: BROKER=embedded|pubsub|kafka|kafka-share KILLS=20 REQUESTS=2000
 	@$(BIN)/python chaos/run.py --broker $(BROKER) --kills $(KILLS) --requests $(REQUESTS)
 
 trace: .venv/dev.stamp  ## Show one request of 100 images as a tree of spans
@@ -54,6 +57,9 @@ kafka: build/kafka/jars.stamp  ## Fetch the Apache Kafka broker that tests and b
 emulators: .venv/dev.stamp  ## Run the Pub/Sub emulator and a GCS server until Ctrl-C
 	@$(BIN)/python tests/servers.py
 
+images:  ## Build the container images (docker, podman or buildah)
+	@deploy/build_images.sh
+
 train: .venv/dev.stamp  ## Train with the quick preset
 	@$(BIN)/fashion train --preset quick
 
@@ -63,6 +69,15 @@ lock:  ## Choose versions anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --extra client --extra worker --extra google --extra kafka --extra tf-serving --extra telemetry \
 	  --group install -c requirements/dev.lock -o requirements/run.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --group pyproject.toml:install -c requirements/dev.lock -o requirements/build.lock
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra worker --extra google --extra kafka --extra tf-serving --extra telemetry -c requirements/dev.lock \
+	  -o requirements/worker.lock
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra client --extra google --extra kafka --extra telemetry -c requirements/dev.lock -o requirements/client.lock
+	uv pip compile requirements/kserve.in --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header -o requirements/kserve.lock
 
 clean:  ## Remove what was installed, built and sent
 	rm -rf .venv build var

@@ -32,7 +32,9 @@ PROGRAMS = {
     "worker": Program("ml_server.image_classification_service", "Classify what clients request; start more to scale."),
     "request": Program("fashion_client.make_analysis_requests", "Upload images in batches and publish requests."),
     "classify": Program("fashion_client.classify_images", "Classify any number of images into one CSV file."),
+    "watch": Program("fashion_client.watch_folder", "Publish images as they appear in a folder, each of them once."),
     "receive": Program("fashion_client.get_analysis_outputs", "Show responses as they come, and sum up."),
+    "convert": Program("fashion_client.convert_images", "Convert images between idx, PNG folders, CSV and npy."),
     "status": Program("handoff.operations", "Show how much waits on each subscription.", "status_command"),
     "dead-letters": Program(
         "handoff.dead_letter_commands", "List, show, replay or drop what could not be served.", "group"
@@ -40,6 +42,7 @@ PROGRAMS = {
     "clean": Program("handoff.cleaning", "Remove messages, requests and results over their retention."),
     "config": Program("handoff.operations", "Show every setting and where it comes from.", "config_command"),
     "train": Program("ml_model_development.code.build_model", "Train a model and write its artifact."),
+    "export": Program("ml_model_development.code.export_model", "Write a model for TensorFlow Serving to serve."),
     "evaluate": Program("ml_model_development.code.evaluate_model", "Evaluate a model on labelled images."),
 }
 

@@ -17,7 +17,7 @@ from fashion_client.sources import SAMPLE_IMAGES
 from handoff.artifacts import read_artifact
 from handoff.contracts.idx import decode_idx
 from handoff.settings import load_settings, model_path
-from ml_server.assembly import load_warm
+from ml_server.loaded_model import load_warm
 
 
 def classify(classifiers: list[Classifier], images: Images, *, size: int, count: int) -> None:

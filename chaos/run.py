@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from chaos.killing import drawn_victims, kill_all
-from chaos.service import Service, running_service
+from chaos.service import ACK_DEADLINES_S, Service, running_service
 from chaos.verdict import Verdict, digest_of, judged
 from fashion_client.journal import read_journal
 from handoff.brokers.urls import open_broker
@@ -152,7 +152,7 @@ def report(verdict: Verdict, told: dict[str, object], *, seconds: float) -> dict
 def main() -> int:
     """Attack, tell, and say by the exit code whether every promise was kept."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--broker", choices=["embedded", "pubsub"], default="embedded")
+    parser.add_argument("--broker", choices=list(ACK_DEADLINES_S), default="embedded")
     parser.add_argument("--kills", type=int, default=20, help="processes killed with SIGKILL")
     parser.add_argument("--requests", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=1, help="draws who is killed")

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -17,29 +18,44 @@ from handoff.settings import Settings, WorkerSettings, environment_of, load_sett
 from handoff.stores.urls import open_store
 from tests import servers
 from tests.e2e.programs import REQUEST, WORKER, Program, script
+from tests.kafka_server import KafkaServer
 
-# How long a dead worker keeps what it held: the least Pub/Sub allows, and enough for a busy machine otherwise.
-ACK_DEADLINES_S = {"embedded": 5.0, "pubsub": 10.0}
+# How long a dead worker keeps what it held: the least Pub/Sub and Kafka allow, and enough for a busy machine otherwise.
+ACK_DEADLINES_S = {"embedded": 5.0, "pubsub": 10.0, "kafka": 6.0, "kafka-share": 6.0}
 
 # A client asks again for what was not answered in this time; growing, so that a slow machine is not asked twice.
-ASK_AGAIN_AFTER_S = {"embedded": 20.0, "pubsub": 30.0}
+ASK_AGAIN_AFTER_S = {"embedded": 20.0, "pubsub": 30.0, "kafka": 45.0, "kafka-share": 45.0}
 
 # So many at once share two cores; every one holds requests that its death gives back.
 WORKER_COUNT = 3
+
+
+# Fewer partitions than workers where that is what is tried.
+KAFKA_MODES = {"kafka": "partitions=6", "kafka-share": "partitions=2&mode=share-group"}
+
+
+class BrokerServer(Protocol):
+    """A broker's server that can be killed and started again at the same address."""
+
+    def start(self) -> object:
+        """Start it."""
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
 
 
 class Service:
     """Everything that runs; each process has a name of its own, and its output in files."""
 
     def __init__(
-        self, settings: Settings, *, emulator: servers.Emulator | None, folder: Path, requesting: Sequence[str]
+        self, settings: Settings, *, server: BrokerServer | None, folder: Path, requesting: Sequence[str]
     ) -> None:
         """`requesting`: the arguments of `fashion request` that say what is sent.
 
-        Without an emulator the broker lives in its users: killing them is killing it.
+        Without a server the broker lives in its users: killing them is killing it.
         """
         self.settings = settings
-        self._emulator = emulator
+        self._server = server
         self.workers: list[Program] = []
         self.clients: list[Program] = []
         self.journal = folder / "journal.db"
@@ -50,7 +66,7 @@ class Service:
     @property
     def broker_can_be_killed(self) -> bool:
         """Whether the broker has a server of its own."""
-        return self._emulator is not None
+        return self._server is not None
 
     def start_workers(self, count: int = WORKER_COUNT) -> None:
         """Start workers."""
@@ -73,11 +89,11 @@ class Service:
         self.start_client()
 
     def kill_broker(self) -> None:
-        """Kill the broker's server; start it anew and declare what it had: its messages are gone."""
-        if self._emulator is None:
+        """Kill the broker's server, start it anew, and declare what it had: an emulator's messages are gone."""
+        if self._server is None:
             raise ValueError("this broker has no server of its own")
-        self._emulator.kill()
-        self._emulator.start()
+        self._server.kill()
+        self._server.start()
         self.declare()
 
     def declare(self) -> None:
@@ -119,14 +135,18 @@ def running_service(kind: str, *, requesting: Sequence[str]) -> Iterator[Service
     """A declared deployment with nothing started yet but its servers; all of it is ended, and forgotten, afterwards."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name, ExitStack() as stack:
         folder = Path(name)
-        emulator = servers.Emulator() if kind == "pubsub" else None
         urls = {"broker": f"embedded://{folder}/queue.db", "store": f"file://{folder}/store"}
-        if emulator is not None:
+        server: BrokerServer | None = None
+        if kind == "pubsub":
+            server = emulator = servers.Emulator()
             stack.callback(emulator.kill)
             os.environ["PUBSUB_EMULATOR_HOST"] = emulator.start()
             os.environ["STORAGE_EMULATOR_HOST"] = stack.enter_context(servers.storage_server())
             urls = {"broker": "pubsub://chaos", "store": "gs://chaos-store/chaos"}
-        service = Service(_settings(kind, urls), emulator=emulator, folder=folder, requesting=requesting)
+        elif kind in KAFKA_MODES:
+            server = kafka = stack.enter_context(KafkaServer())
+            urls["broker"] = f"kafka://{kafka.address}?{KAFKA_MODES[kind]}"
+        service = Service(_settings(kind, urls), server=server, folder=folder, requesting=requesting)
         stack.callback(service.end)
         service.declare()
         yield service

@@ -1,4 +1,4 @@
-"""The runtimes that a trained model can run in: one module each, imported when it is chosen."""
+"""The runtimes that a trained model can run in, here or behind a server: one module each, imported when chosen."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, cast
 
-from classifiers.protocol import Classifier
+from classifiers.protocol import Classifier, RemoteServer
 from handoff.artifacts import Artifact
 from handoff.contracts.errors import ArtifactInvalid, MissingPackage
+from handoff.contracts.manifest import Manifest
 
-RUNTIMES = {
+LOCAL_RUNTIMES = {
     "openvino": "classifiers.openvino",
     "onnx": "classifiers.onnx",
     "keras": "classifiers.keras",
 }
+REMOTE_RUNTIME = "tf-serving"
+RUNTIMES = {**LOCAL_RUNTIMES, REMOTE_RUNTIME: "classifiers.tf_serving"}
 # What `auto` stands for: the first of these that can be imported here.
 PREFERRED = ("openvino", "onnx")
 REFERENCE_NAME = "model.keras"
@@ -36,7 +39,7 @@ class _Loaded(Classifier, Protocol):
 
 
 def load_classifiers(artifact: Artifact, *, runtime: str = "auto", threads: int = 1) -> list[Classifier]:
-    """Load an artifact's model into a runtime that may use `threads` cores; one classifier an inference thread.
+    """Load an artifact's model into a runtime of this process, for `threads` cores; one classifier an inference thread.
 
     Raises: ArtifactInvalid: the runtime cannot load it, or it is not the model that the manifest describes;
             MissingPackage: the runtime is not installed
@@ -57,6 +60,16 @@ def load_classifiers(artifact: Artifact, *, runtime: str = "auto", threads: int 
             f" {promised[1]}; train the model again."
         )
     return list(loaded)
+
+
+def connect_classifiers(manifest: Manifest, server: RemoteServer, *, threads: int = 1) -> list[Classifier]:
+    """Reach the model that a server holds, and find it to be the manifest's; one classifier an inference thread.
+
+    Raises: RuntimeUnavailable: the server does not answer; ArtifactInvalid: its model is another one;
+            MissingPackage: what the remote runtime needs is not installed
+    """
+    module = _import_runtime(REMOTE_RUNTIME)
+    return cast("list[Classifier]", module.connect(manifest, server, threads=threads))
 
 
 def _demand_whole(path: Path) -> None:

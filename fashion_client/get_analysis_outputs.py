@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,16 +15,14 @@ if __package__ in {None, ""}:  # run as a script: the packages lie beside this f
 import click
 
 from fashion_client.client import Client
-from fashion_client.submission import Result
+from fashion_client.sinks import open_sinks
 from fashion_client.summary import Summary, line_of
 from handoff.console import Command, json_option, log_to_stderr, print_json, settings_from, settings_options
-from handoff.contracts.errors import ExitCode, RequestRefused, SettingsInvalid
-from handoff.contracts.messages import AnalysisResponse
+from handoff.contracts.errors import ExitCode
+from handoff.image_files.options import Shape
 from handoff.progress import Progress
-from handoff.settings import Settings
-from handoff.stores.urls import open_store
 
-_log = logging.getLogger(__name__)
+FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command("receive", cls=Command)
@@ -36,12 +32,16 @@ _log = logging.getLogger(__name__)
 @click.option(
     "--predictions", type=click.Path(dir_okay=False, path_type=Path), help="Write every prediction here (CSV)."
 )
+@click.option("--images", type=FOLDER, help="Write every image into this folder, as NAME-LABEL.png.")
+@click.option("--sheets", type=FOLDER, help="Write a contact sheet a request into this folder: images, labels, errors.")
+@click.option("--shape", type=Shape(), metavar="HxW[xC]", help="Shape of images in CSV batches [default: square].")
 @click.option("--quiet", is_flag=True, help="Show the summary only.")
 @json_option
 def command(**options: Any) -> None:  # noqa: ANN401 - click passes them so
     """Show responses as they come, until Ctrl-C, --count or --idle-timeout, then sum up.
 
-    Exits 1 when any prediction failed. Consoles started side by side share the responses.
+    Exits 1 when any prediction failed, or what was to be written cannot be read from the store. Consoles started side
+    by side share the responses. Images are read back from the store; a second run writes none twice (docs/images.md).
     """
     log_to_stderr(verbose=False)
     settings = settings_from(options["config"], options["broker"], options["store"]).settings
@@ -56,14 +56,16 @@ def command(**options: Any) -> None:  # noqa: ANN401 - click passes them so
                 telemetry_endpoint=settings.telemetry.endpoint,
             )
         )
-        write = stack.enter_context(predictions_file(options["predictions"], settings))
+        sinks = stack.enter_context(
+            open_sinks(settings, **{name: options[name] for name in ("predictions", "images", "sheets", "shape")})
+        )
         watch = stack.enter_context(IdleWatch(options["idle_timeout"], client.stop_receiving))
         progress = stack.enter_context(Progress("responses", total=options["count"], unit="responses"))
         try:
             for response in client.responses():
-                watch.reset()
                 latency_ms = summary.add(response)
-                is_complete &= write(response)
+                with watch.handling():
+                    is_complete &= sinks.save(response)
                 progress.advance(1)
                 if not options["quiet"]:
                     progress.write(line_of(response, latency_ms))
@@ -71,47 +73,11 @@ def command(**options: Any) -> None:  # noqa: ANN401 - click passes them so
                     client.stop_receiving()  # the iteration goes on to its end, which acks this response
         except KeyboardInterrupt:
             click.echo("", err=True)
-    click.echo(summary.text())
+    click.echo("\n".join(filter(None, [summary.text(), sinks.text()])))
     if options["as_json"]:
-        print_json(summary.figures())
+        print_json(summary.figures() | sinks.figures())
     is_good = is_complete and not summary.failed_count
     click.get_current_context().exit(ExitCode.OK if is_good else ExitCode.PREDICTIONS_FAILED)
-
-
-@contextmanager
-def predictions_file(path: Path | None, settings: Settings) -> Iterator[Callable[[AnalysisResponse], bool]]:
-    """Open a CSV file for every prediction of every response; without a path nothing is written.
-
-    False where the predictions cannot be read: one response is no reason to end, nor to be given it again for ever.
-
-    Raises: SettingsInvalid: the file cannot be written
-    """
-    if path is None:
-        yield lambda _response: True
-        return
-    store = open_store(settings.store)
-    try:
-        file = path.open("w", newline="", encoding="utf-8")
-    except OSError as error:
-        raise SettingsInvalid(f"The predictions cannot be written to {path}: {error.strerror}.") from error
-    with file:
-        rows = csv.writer(file)
-        rows.writerow(["request_id", "image_id", "label_id", "label", "probability"])
-
-        def write(response: AnalysisResponse) -> bool:
-            if response.status == "failed":
-                return True
-            try:
-                found = Result(response, store).predictions()
-            except RequestRefused as error:
-                _log.warning("the predictions of %s cannot be read: %s", response.request_id, error)
-                return False
-            best = found.probabilities.max(axis=1).astype(float).round(6)
-            columns = (found.image_ids, found.label_ids.tolist(), found.labels, best.tolist())
-            rows.writerows((response.request_id, *row) for row in zip(*columns, strict=True))
-            return True
-
-        yield write
 
 
 class IdleWatch:
@@ -122,6 +88,7 @@ class IdleWatch:
         self._stop = stop
         self._heard = threading.Event()
         self._over = threading.Event()
+        self._is_busy = False
         self._thread = threading.Thread(target=self._run, name="idle-watch", daemon=True)
 
     def __enter__(self) -> Self:
@@ -133,12 +100,19 @@ class IdleWatch:
         self._over.set()
         self._heard.set()
 
-    def reset(self) -> None:
-        """Something was heard."""
-        self._heard.set()
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        """Something was heard, and for as long as this block takes nobody listens: that is no silence."""
+        self._is_busy = True
+        try:
+            yield
+        finally:
+            self._heard.set()
+            self._is_busy = False
 
     def _run(self) -> None:
-        while self._heard.wait(self._timeout_s):
+        # Whether something was heard is looked at last: who is not busy any more has said so before.
+        while self._heard.wait(self._timeout_s) or self._is_busy or self._heard.is_set():
             if self._over.is_set():
                 return
             self._heard.clear()

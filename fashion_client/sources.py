@@ -114,6 +114,11 @@ def refuse_shapes(odd: str, odd_shape: Sequence[int], first: str, shape: Sequenc
     )
 
 
+def own_id(path: Path, position: int) -> str:
+    """What an image is called that has no id: by its file and its place in it."""
+    return f"{path.name.partition('.')[0]}-{position}"
+
+
 def _array_images(archive: Archive, path: Path, labels_path: Path | None) -> Iterator[Image]:
     images = as_images(archive.images, name=str(path))
     labels = _labels(archive, path, labels_path)
@@ -122,9 +127,8 @@ def _array_images(archive: Archive, path: Path, labels_path: Path | None) -> Ite
             f"{labels_path or path} holds {len(labels)} labels for {len(images)} images;"
             " name the file that belongs to them."
         )
-    stem = _stem(path)
     for position, (pixels, label) in enumerate(zip(images, labels or [""] * len(images), strict=True)):
-        yield Image(pixels, f"{stem}-{position}", label)
+        yield Image(pixels, own_id(path, position), label)
 
 
 def _labels(archive: Archive, path: Path, labels_path: Path | None) -> list[str] | None:
@@ -135,13 +139,13 @@ def _labels(archive: Archive, path: Path, labels_path: Path | None) -> list[str]
 
 def _csv_images(path: Path) -> Iterator[Image]:
     """Read rows of pixels below a header; `image_id` and `label` columns may stand among them."""
-    position, stem = 0, _stem(path)
+    position = 0
     for rows in read_rows(path):
         # One row of pixels where they are no square: a CSV request carries no shape.
         shape = guess_shape(rows.pixels.shape[1]) or (1, rows.pixels.shape[1], 1)
         for place, pixels in enumerate(rows.pixels.reshape(-1, *shape)):
             image_id = rows.image_ids[place] if rows.image_ids else ""
-            yield Image(pixels, image_id or f"{stem}-{position}", rows.labels[place] if rows.labels else "")
+            yield Image(pixels, image_id or own_id(path, position), rows.labels[place] if rows.labels else "")
             position += 1
 
 
@@ -150,7 +154,3 @@ def _folder_images(folder: Path, size: Size | None, channels: int | None) -> Ite
     for path in find_pictures(folder):
         inside = path.relative_to(folder)
         yield Image(read_picture(path, size=size, channels=channels), inside.as_posix(), inside.parent.name)
-
-
-def _stem(path: Path) -> str:
-    return path.name.partition(".")[0]

@@ -21,6 +21,7 @@ from handoff.contracts.protocols import Delivery, Message
 from handoff.contracts.sentences import MAX_SENTENCE_CHARACTERS
 from handoff.contracts.topology import Topology
 from handoff.stores.address import key_below
+from ml_server.answering_model import LocalModel
 from ml_server.intake import Intake
 from ml_server.micro_batches import MicroBatches
 from ml_server.results import Results
@@ -32,7 +33,7 @@ from tests.fakes import ARTIFACT, MANIFEST, BrightnessClassifier, FakeBroker, Fa
 WITHIN_S = 20.0
 CONTRACT = Path(__file__).parents[1] / "docs" / "CONTRACT.md"
 # Nothing outside fails here, so nothing may be tried again.
-_NEVER = {"internal_error", "store_unavailable", "broker_unavailable", "runtime_unavailable"}
+_NEVER = {"internal_error", "store_unavailable", "broker_unavailable", "runtime_unavailable", "runtime_failed"}
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 
@@ -172,15 +173,20 @@ class ServedWorker:
         return ends
 
     def _worker(self) -> Worker:
+        model = LocalModel(ARTIFACT)
         intake = Intake(
-            self._store, manifest=MANIFEST, max_batch_bytes=MAX_BATCH_BYTES, max_batch_images=MAX_BATCH_IMAGES
+            self._store,
+            model=model,
+            manifest=MANIFEST,
+            max_batch_bytes=MAX_BATCH_BYTES,
+            max_batch_images=MAX_BATCH_IMAGES,
         )
         return Worker(
             self._subscription,
             intake=intake,
             micro_batches=MicroBatches(size=16, max_waiting=64),
             classifiers=[self._classifier],
-            results=Results(self._store, artifact=ARTIFACT, worker="fuzzed"),
+            results=Results(self._store, model=model, labels=MANIFEST.labels, worker="fuzzed"),
             settlement=Settlement(self._broker, topology=Topology(), worker="fuzzed"),
             transfer_threads=1,
             max_attempts=MAX_ATTEMPTS,

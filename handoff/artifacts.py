@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
 from handoff.contracts.errors import ArtifactInvalid
-from handoff.contracts.manifest import Manifest, decode_manifest, encode_manifest
+from handoff.contracts.manifest import SAVED_MODEL_NAME, Manifest, decode_manifest, encode_manifest
 
 MANIFEST_NAME = "manifest.json"
 # A manifest is about 1 kB; a thousand times that is somebody's mistake.
@@ -32,8 +33,10 @@ class Artifact(Struct, frozen=True):
         return self.manifest.files[self.manifest.graph]
 
 
-def read_artifact(path: Path) -> Artifact:
+def read_artifact(path: Path, *, with_files: bool = True) -> Artifact:
     """Read an artifact's manifest and verify every file it names.
+
+    Where a server holds the model nothing but the manifest is needed: without `with_files` no other file is looked at.
 
     Raises: ArtifactInvalid: folder, manifest or file missing, manifest unusable, or a file changed since training
     """
@@ -41,9 +44,15 @@ def read_artifact(path: Path) -> Artifact:
         raise ArtifactInvalid(f"There is no artifact folder {path}; train a model, or name the folder of one.")
     raw = _read_manifest(path / MANIFEST_NAME)
     manifest = decode_manifest(raw, name=str(path / MANIFEST_NAME))
-    for name, digest in manifest.files.items():
+    for name, digest in _files_to_verify(path, manifest).items() if with_files else ():
         _verify(path / name, digest)
     return Artifact(path, manifest)
+
+
+def _files_to_verify(path: Path, manifest: Manifest) -> Mapping[str, str]:
+    """Workers need no SavedModel, so a copy of an artifact may leave it out; one that is there must be whole."""
+    there = (path / SAVED_MODEL_NAME).exists()
+    return {**manifest.files, **(manifest.saved_model if there else {})}
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
@@ -57,6 +66,12 @@ def digest_file(path: Path) -> str:
     """Digest a file's bytes as a manifest states them: `sha256:` and 64 hexadecimal digits."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_folder(path: Path, name: str) -> dict[str, str]:
+    """Digest every file in a folder of an artifact, however deep, by its path from the artifact's own."""
+    found = sorted(file for file in (path / name).rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): digest_file(file) for file in found}
 
 
 def _read_manifest(path: Path) -> bytes:

@@ -13,3 +13,15 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_flushed(path: Path, data: bytes) -> None:
+    """Write a file that is not there yet; on the disk when this returns.
+
+    Raises: OSError: FileExistsError where it is; then and otherwise something of it may be left
+    """
+    with path.open("xb", buffering=0) as file:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())

@@ -15,8 +15,10 @@ import msgspec
 import yaml
 from msgspec import Struct, field
 
+from handoff import earlier_names
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.messages import PayloadFormat
+from handoff.contracts.serving_url import parse_serving_url
 from handoff.contracts.topology import DAY_S, Topology
 
 PREFIX = "FASHION_"
@@ -25,6 +27,9 @@ ENDPOINT_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 REPOSITORY = Path(__file__).resolve().parent.parent
 FILE_NAME = "config.yaml"
 LAST_PORT = 65_535
+# Half of the time without progress after which a worker is taken for dead (ml_server/vitals.py): a request of several
+# micro-batches may wait for its server twice.
+_LONGEST_PATIENCE_S = 300.0
 
 T = TypeVar("T")
 
@@ -33,7 +38,10 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What one worker runs and how much it holds at a time."""
 
     model: str = "ml_model_development/artifacts/1"
-    runtime: Literal["auto", "openvino", "onnx", "keras"] = "auto"
+    runtime: Literal["auto", "openvino", "onnx", "keras", "tf-serving"] = "auto"
+    serving_url: str = ""
+    serving_timeout_s: float = 10.0
+    serving_patience_s: float = 120.0
     threads: int = 0
     transfer_threads: int = 4
     micro_batch_images: int = 128
@@ -111,6 +119,7 @@ def load_settings(
     environment = os.environ if environment is None else environment
     layers = [
         *_file_layers(file, environment),
+        {} if (flags or {}).get("broker") else _earlier_layer(environment),
         _environment_layer(environment),
         {name: (value, "flag") for name, value in (flags or {}).items() if value is not None},
     ]
@@ -162,6 +171,13 @@ def _environment_layer(environment: Mapping[str, str]) -> dict[str, tuple[object
     }
 
 
+def _earlier_layer(environment: Mapping[str, str]) -> dict[str, tuple[object, str]]:
+    if environment.get(_variable("broker")):
+        return {}
+    url = earlier_names.broker_url(environment)
+    return {"broker": (url, f"environment {earlier_names.BROKER_VARIABLE}")} if url else {}
+
+
 def _variable(name: str) -> str:
     return PREFIX + name.replace(".", "_").upper()
 
@@ -197,6 +213,8 @@ def _with_value(settings: T, path: list[str], value: object, *, where: str) -> T
 def _check(settings: Settings) -> None:
     """Refuse figures with which nothing could work."""
     least = {
+        "worker.serving_timeout_s": 0.1,
+        "worker.serving_patience_s": 0,
         "worker.threads": 0,
         "worker.transfer_threads": 1,
         "worker.micro_batch_images": 1,
@@ -234,6 +252,7 @@ def _check_together(settings: Settings) -> None:
         raise SettingsInvalid(
             f"The setting worker.health_port is {settings.worker.health_port}; it must be at most {LAST_PORT}."
         )
+    _check_serving(settings.worker)
     if 0 < settings.scaling.max_workers < settings.scaling.min_workers:
         raise SettingsInvalid(
             f"The setting scaling.max_workers is {settings.scaling.max_workers}, which is below scaling.min_workers "
@@ -245,3 +264,24 @@ def _check_together(settings: Settings) -> None:
             f" topology.retention_s, {settings.topology.retention_s:g}, and needs its objects;"
             " use at least that, or 0 to keep objects for ever."
         )
+
+
+def _check_serving(worker: WorkerSettings) -> None:
+    """Refuse a remote runtime without its server, and a server without its runtime."""
+    if worker.serving_patience_s > _LONGEST_PATIENCE_S:
+        raise SettingsInvalid(
+            f"The setting worker.serving_patience_s is {worker.serving_patience_s:g}; "
+            f"it must be at most {_LONGEST_PATIENCE_S:g}."
+        )
+    if worker.serving_url and worker.runtime != "tf-serving":
+        raise SettingsInvalid(
+            f"The setting worker.serving_url (--url) goes with the runtime tf-serving, not with {worker.runtime};"
+            " use --runtime tf-serving, or leave out the URL."
+        )
+    if worker.runtime == "tf-serving":
+        if not worker.serving_url:
+            raise SettingsInvalid(
+                "The runtime tf-serving needs the URL of a model, worker.serving_url:"
+                " use --url http://HOST:8501/v1/models/NAME."
+            )
+        parse_serving_url(worker.serving_url)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
-from classifiers.loading import load_classifiers
-from classifiers.protocol import Classifier
-from handoff.artifacts import Artifact, read_artifact
 from handoff.brokers.urls import open_broker
 from handoff.contracts.protocols import Limits, Store, Subscription
-from handoff.settings import Settings, WorkerSettings, model_path
+from handoff.settings import Settings
 from handoff.stores.urls import open_store
 from handoff.telemetry.tracing import open_tracer
 from ml_server.intake import Intake
+from ml_server.loaded_model import LoadedModel, core_count, open_model
 from ml_server.micro_batches import MicroBatches
 from ml_server.recording import NO_RECORDER, Recorder, Serving
 from ml_server.results import Results
@@ -30,19 +27,6 @@ SERVICE_NAME = "fashion-worker"
 """What its spans are filed under."""
 
 
-def load_warm(settings: WorkerSettings, artifact: Artifact, *, worker_count: int = 1) -> list[Classifier]:
-    """Load the model, a classifier an inference thread, and run it at every micro-batch size: powers of two.
-
-    Raises: ArtifactInvalid; MissingPackage
-    """
-    threads = settings.threads or max(1, _core_count() // worker_count)
-    classifiers = load_classifiers(artifact, runtime=settings.runtime, threads=threads)
-    doubling = [2**power for power in range(settings.micro_batch_images.bit_length())]
-    for classifier in classifiers:
-        classifier.warm_up(sorted({*doubling, settings.micro_batch_images}))
-    return classifiers
-
-
 @contextmanager
 def opened_worker(
     settings: Settings, *, name: str, worker_count: int = 1, recorder: Recorder = NO_RECORDER
@@ -52,21 +36,21 @@ def opened_worker(
     Warm first, subscribed last: a worker takes nothing before it can serve it.
     The thread that this is called in is the one that the worker must run in.
 
-    Raises: ArtifactInvalid; MissingPackage; SettingsInvalid; BrokerUnavailable
+    Raises: ArtifactInvalid; MissingPackage; SettingsInvalid; BrokerUnavailable; RuntimeUnavailable; RuntimeFailed
     """
     traces = open_tracer(settings.telemetry.endpoint, service=SERVICE_NAME, instance=name, broker_url=settings.broker)
     with closing(traces) as tracer:  # last of all: what it still has to send holds up no ack
-        artifact = read_artifact(model_path(settings))
-        classifiers = load_warm(settings.worker, artifact, worker_count=worker_count)
+        model = open_model(settings, worker_count=worker_count)
         store = open_store(settings.store)
         with closing(open_broker(settings.broker, settings.topology)) as broker:
             limits = Limits(max_in_flight=settings.worker.max_in_flight, max_images=settings.worker.max_images)
             subscription = broker.subscribe(settings.topology.requests, limits)
             settlement = Settlement(broker, topology=settings.topology, worker=name, recorder=recorder, tracer=tracer)
             with store_swept(store, retention_s=settings.store_retention_s):
-                worker = _wire(settings, name, artifact, classifiers, store, settlement, subscription, recorder)
+                worker = _wire(settings, name, model, store, settlement, subscription, recorder)
                 threads = [threading.current_thread(), *worker.classifying]
-                recorder.serving(Serving(artifact, threads, partial(broker.backlog, settings.topology.requests)))
+                backlog = partial(broker.backlog, settings.topology.requests)
+                recorder.serving(Serving(model.answering.current, threads, backlog, model.answering.fault))
                 yield worker, subscription
 
 
@@ -78,7 +62,7 @@ def scaling_rules(settings: Settings) -> ScalingRules:
     wanted = settings.scaling
     return ScalingRules(
         min_workers=wanted.min_workers,
-        max_workers=wanted.max_workers or max(wanted.min_workers, _core_count()),
+        max_workers=wanted.max_workers or max(wanted.min_workers, core_count()),
         backlog_per_worker=wanted.backlog_per_worker or settings.worker.max_in_flight,
         oldest_unacked_age_s=wanted.oldest_unacked_age_s,
         scale_down_after_s=wanted.scale_down_after_s,
@@ -96,15 +80,10 @@ def scaler_of(settings: Settings, workers: Workers) -> Scaler:
     )
 
 
-def _core_count() -> int:
-    return len(os.sched_getaffinity(0))
-
-
 def _wire(
     settings: Settings,
     name: str,
-    artifact: Artifact,
-    classifiers: list[Classifier],
+    model: LoadedModel,
     store: Store,
     settlement: Settlement,
     subscription: Subscription,
@@ -113,7 +92,8 @@ def _wire(
     wanted = settings.worker
     intake = Intake(
         store,
-        manifest=artifact.manifest,
+        model=model.answering,
+        manifest=model.manifest,
         max_batch_bytes=wanted.max_batch_bytes,
         max_batch_images=wanted.max_batch_images,
     )
@@ -121,8 +101,8 @@ def _wire(
         subscription,
         intake=intake,
         micro_batches=MicroBatches(size=wanted.micro_batch_images, max_waiting=wanted.max_images),
-        classifiers=classifiers,
-        results=Results(store, artifact=artifact, worker=name),
+        classifiers=model.classifiers,
+        results=Results(store, model=model.answering, labels=model.manifest.labels, worker=name),
         settlement=settlement,
         transfer_threads=wanted.transfer_threads,
         max_attempts=settings.topology.max_attempts,

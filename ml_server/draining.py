@@ -1,67 +1,14 @@
-"""Signals: the first SIGTERM or Ctrl-C drains, a second one forces."""
+"""The end of a worker: asked for by signals, or by the end of its supervisor."""
 
 from __future__ import annotations
 
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 
-from handoff.contracts.errors import ExitCode
+from handoff.draining import drained_by_signals
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-@contextmanager
-def drained_by_signals(drain: Callable[[], None], *, force: Callable[[], None] | None = None) -> Iterator[None]:
-    """Call `drain` at the first signal, on a thread of its own; at the second call `force` and leave at once.
-
-    Python runs its handlers on the main thread, which does not hear of a signal that comes just before it blocks: up
-    to 5 % of second signals were lost so. The pipe is written by the operating system's handler, whatever that thread
-    is at. (Nor could a handler do more than set a flag, for it interrupts code that may hold any lock.)
-    """
-    heard, written = os.pipe()
-    os.set_blocking(written, False)
-    draining = threading.Thread(target=drain, name="drain", daemon=True)
-
-    def listen() -> None:
-        if not _hear_signal(heard):
-            return
-        draining.start()
-        if _hear_signal(heard):
-            if force is not None:
-                force()
-            os._exit(ExitCode.INTERRUPTED)
-
-    listening = threading.Thread(target=listen, name="signals", daemon=True)
-    previous_pipe = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
-    previous = {number: signal.signal(number, _leave_to_the_pipe) for number in SIGNALS}
-    listening.start()
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(previous_pipe)
-        os.close(written)
-        listening.join()
-        os.close(heard)
-        if draining.ident is not None:
-            draining.join()
-
-
-def _leave_to_the_pipe(_number: int, _frame: FrameType | None) -> None:
-    """Take the place of the default handler, which would end the program."""
-
-
-def _hear_signal(pipe: int) -> bool:
-    """Wait for one of our signals; False when the pipe was closed."""
-    while number := os.read(pipe, 1):
-        if number[0] in SIGNALS:
-            return True
-    return False
+__all__ = ["drain_with_supervisor", "drained_by_signals"]
 
 
 def drain_with_supervisor(drain: Callable[[], None]) -> None:

@@ -79,7 +79,8 @@ def _live(vitals: Vitals) -> Answer:
 
 
 def _ready(vitals: Vitals) -> Answer:
-    return _said("ok" if vitals.is_ready() else vitals.state, well=vitals.is_ready())
+    why_not = vitals.unreadiness()
+    return _said(why_not or "ok", well=not why_not)
 
 
 def _said(text: str, *, well: bool) -> Answer:

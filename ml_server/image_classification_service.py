@@ -16,14 +16,14 @@ if __package__ in {None, ""}:  # run as a script: the packages lie beside this f
 
 import click
 
-from handoff.artifacts import read_artifact
 from handoff.console import Command, log_to_stderr, settings_from, settings_options
 from handoff.contracts.errors import SettingsInvalid
-from handoff.settings import LAST_PORT, Settings, WorkerSettings, environment_of, model_path
+from handoff.settings import LAST_PORT, Settings, WorkerSettings, environment_of
 from handoff.stores.responses import read_response
 from handoff.stores.urls import open_store
 from ml_server.assembly import opened_worker, scaler_of, scaling_rules
 from ml_server.draining import drain_with_supervisor, drained_by_signals
+from ml_server.loaded_model import read_served
 from ml_server.recording import NO_RECORDER, Recorder
 from ml_server.scaler import running
 from ml_server.supervisor import Supervisor, worker_command
@@ -52,7 +52,8 @@ class WorkerCount(click.IntRange):
 @click.command("worker", cls=Command, context_settings={"show_default": True})
 @settings_options
 @click.option("--model", metavar="DIR", help="Folder of the model artifact to serve.")
-@click.option("--runtime", metavar="NAME", help="Classifier runtime: auto, openvino, onnx or keras.")
+@click.option("--runtime", metavar="NAME", help="Classifier runtime: auto, openvino, onnx, keras or tf-serving.")
+@click.option("--url", metavar="URL", help="Of tf-serving: the model, http://HOST:8501/v1/models/NAME.")
 @click.option("--threads", type=int, help="Inference threads a worker [default: cores / workers, with auto / most].")
 @click.option(
     "--workers",
@@ -90,6 +91,7 @@ def command(worker_count: int, check: bool, **options: Any) -> None:  # noqa: AN
         options["store"],
         worker__model=options["model"],
         worker__runtime=options["runtime"],
+        worker__serving_url=options["url"],
         worker__threads=options["threads"],
         worker__health_port=options["health_port"],
         worker__health_host=options["health_host"],
@@ -137,7 +139,7 @@ def _recorded(settings: WorkerSettings) -> AbstractContextManager[Recorder]:
 
 
 def _supervise(settings: Settings, worker_count: int, *, verbose: bool) -> None:
-    read_artifact(model_path(settings))  # one sentence here instead of one from each worker
+    read_served(settings)  # one sentence here instead of one from each worker
     fewest, most = worker_count, worker_count
     if worker_count == AUTO:
         rules = scaling_rules(settings)

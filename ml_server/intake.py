@@ -17,13 +17,13 @@ from handoff.contracts.errors import (
     PayloadCorrupt,
     PayloadTooLarge,
     RequestRefused,
-    UnknownModel,
 )
 from handoff.contracts.images import Batch, excerpt, place
 from handoff.contracts.manifest import Manifest
 from handoff.contracts.messages import AnalysisRequest
 from handoff.contracts.protocols import Store
 from handoff.stores.responses import read_answer
+from ml_server.answering_model import AnsweringModel
 from ml_server.outcomes import Reply
 from ml_server.work import Work
 
@@ -33,8 +33,17 @@ UNKNOWN_LABEL = -1
 class Intake:
     """Turns a delivery into a batch, or into the response it was given before."""
 
-    def __init__(self, store: Store, *, manifest: Manifest, max_batch_bytes: int, max_batch_images: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        model: AnsweringModel,
+        manifest: Manifest,
+        max_batch_bytes: int,
+        max_batch_images: int,
+    ) -> None:
         self._store = store
+        self._model = model
         self._manifest = manifest
         self._max_batch_bytes = max_batch_bytes
         self._max_batch_images = max_batch_images
@@ -75,9 +84,7 @@ class Intake:
         work.lap("decode")
 
     def _check_wanted(self, request: AnalysisRequest) -> None:
-        served = self._manifest.name, f"{self._manifest.name}:{self._manifest.version}"
-        if request.model is not None and request.model not in served:
-            raise UnknownModel(f"The model {excerpt(request.model)} is not served here; {served[1]} is.")
+        self._model.check_asked(request.model)
         if request.image_count > self._max_batch_images:
             most = self._max_batch_images
             raise PayloadTooLarge(f"The batch announces {request.image_count} images; at most {most} are taken.")

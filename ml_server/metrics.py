@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from handoff.contracts.messages import ModelReference
 from ml_server.backlog_readings import BacklogReadings
 from ml_server.recording import End, Serving
 from ml_server.vitals import Vitals
@@ -60,6 +62,7 @@ class Metrics:
             registry=registry,
         )
         self._model = Info("fashion_model", "The model that is served.", registry=registry)
+        self._reference: Callable[[], ModelReference] | None = None
         _gauge("fashion_in_flight_deliveries", "Deliveries held now.", lambda: vitals.held_count, registry)
         _gauge("fashion_ready", "1 while requests are taken, else 0.", vitals.is_ready, registry)
         registry.register(_BacklogCollector(BacklogReadings(vitals.backlog)))
@@ -67,12 +70,13 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Everything as text."""
+        if self._reference is not None:
+            self._model.info(msgspec.structs.asdict(self._reference()))
         return generate_latest(self._registry)
 
     def serving(self, serving: Serving) -> None:
-        """Name the model."""
-        manifest = serving.artifact.manifest
-        self._model.info({"name": manifest.name, "version": manifest.version, "digest": serving.artifact.graph_digest})
+        """Remember what to ask for the model's name and version."""
+        self._reference = serving.model
 
     def pulled(self, work: Work) -> None:
         """Held deliveries are counted when they are asked for."""

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from handoff.artifacts import Artifact
+from handoff.contracts.messages import ModelReference
 from handoff.contracts.protocols import Backlog
 from ml_server.work import Work
 
@@ -23,10 +23,13 @@ class End(NamedTuple):
 class Serving(NamedTuple):
     """What a worker that is ready works with."""
 
-    artifact: Artifact
+    model: Callable[[], ModelReference]
+    """What answers now; a remote runtime's version may change."""
     threads: Sequence[threading.Thread]
     """Those without which it serves nothing; some begin only when it runs."""
     backlog: Callable[[], Backlog]
+    fault: Callable[[], str] = str
+    """What keeps a remote runtime from answering; empty for nothing."""
 
 
 class Recorder(Protocol):

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from classifiers.protocol import Probabilities
-from handoff.artifacts import Artifact
 from handoff.contracts.envelope import fit_inline
 from handoff.contracts.errors import PayloadCorrupt, PayloadNotFound, PayloadTooLarge
 from handoff.contracts.fingerprint import answer_fingerprint, request_fingerprint
@@ -26,6 +25,7 @@ from handoff.contracts.objects import predictions_uri, response_uri
 from handoff.contracts.predictions import decode_predictions, encode_predictions
 from handoff.contracts.protocols import Store
 from handoff.stores.responses import read_answer
+from ml_server.answering_model import AnsweringModel
 from ml_server.intake import UNKNOWN_LABEL
 from ml_server.work import Work
 
@@ -43,11 +43,11 @@ class Best(NamedTuple):
 class Results:
     """Stores what was classified, and answers from what is stored."""
 
-    def __init__(self, store: Store, *, artifact: Artifact, worker: str) -> None:
+    def __init__(self, store: Store, *, model: AnsweringModel, labels: Sequence[str], worker: str) -> None:
         self._store = store
-        self._labels = artifact.manifest.labels
+        self._model = model
+        self._labels = labels
         self._worker = worker
-        self._model = ModelReference(artifact.manifest.name, artifact.manifest.version, artifact.graph_digest)
 
     def answer(self, work: Work) -> AnalysisResponse:
         """Store the predictions, then the response, both create-only; the response that stands.
@@ -55,21 +55,25 @@ class Results:
         When another worker was first, its objects stay and its response is the answer.
 
         Raises: RequestConflict: what was answered under its id is another request; PayloadCorrupt: what lies under the
-            names of its results is no worker's; StoreUnavailable
+            names of its results is no worker's; UnknownModel, RuntimeUnavailable: not classified by the model, or the
+            one version of it, that was to answer; StoreUnavailable
         """
         assert work.received is not None  # noqa: S101 - a work with probabilities was received
         request = work.received.request
-        stored = self._store_predictions(work, request)
+        model = self._model.reference(request.model, work.versions)
+        stored = self._store_predictions(work, request, model)
         if isinstance(stored, AnalysisResponse):
             return stored
         work.lap("store")
         work.timings_ms["total"] = round((time.perf_counter() - work.pulled_at) * 1e3, 3)
-        response = fit_inline(self._succeeded(work, request, *stored))
+        response = fit_inline(self._succeeded(work, request, model, *stored))
         if self._store.create(response_uri(self._store.root, request.request_id), encode_body(response)):
             return response
         return read_answer(self._store, request) or response
 
-    def _store_predictions(self, work: Work, request: AnalysisRequest) -> tuple[str, Best] | AnalysisResponse:
+    def _store_predictions(
+        self, work: Work, request: AnalysisRequest, model: ModelReference
+    ) -> tuple[str, Best] | AnalysisResponse:
         """Where the predictions of this request by this model lie, and what they say; or the response, if there is one.
 
         Other predictions without a response are what a worker left that died, had another model or was given another
@@ -86,7 +90,7 @@ class Results:
             return answered
         if self._holds(uri, data):
             return uri, best
-        fingerprint = answer_fingerprint(request, self._model)
+        fingerprint = answer_fingerprint(request, model)
         uri = predictions_uri(self._store.root, request.request_id, fingerprint=fingerprint)
         if self._store.create(uri, data):
             return uri, best
@@ -102,7 +106,9 @@ class Results:
         except (PayloadNotFound, PayloadTooLarge):
             return False
 
-    def _succeeded(self, work: Work, request: AnalysisRequest, uri: str, best: Best) -> AnalysisResponse:
+    def _succeeded(
+        self, work: Work, request: AnalysisRequest, model: ModelReference, uri: str, best: Best
+    ) -> AnalysisResponse:
         assert work.received is not None  # noqa: S101 - it was classified
         label_ids = best.label_ids
         labelled, correct = _count_correct(label_ids, work.true_label_ids)
@@ -117,7 +123,7 @@ class Results:
             label_counts=_label_counts(label_ids, self._labels),
             labelled_count=labelled,
             correct_count=correct,
-            model=self._model,
+            model=model,
             request_fingerprint=request_fingerprint(request),
             requested_at=work.received.requested_at,
             timings_ms=work.timings_ms,

@@ -31,8 +31,14 @@ class Vitals:
         return len(self._held)
 
     def is_ready(self) -> bool:
-        """Whether it takes deliveries."""
-        return self.state == "serving"
+        """Whether it takes deliveries, and can serve them."""
+        return not self.unreadiness()
+
+    def unreadiness(self) -> str:
+        """Why it is not ready; empty while it is."""
+        if self.state != "serving" or self.worker is None:
+            return self.state
+        return self.worker.fault()
 
     def fault(self) -> str:
         """What keeps it from making progress, so that only a new process helps; empty for nothing."""

@@ -33,6 +33,8 @@ class Work:
     timings_ms: dict[str, float] = field(default_factory=dict)
     pulled_at: float = field(default_factory=time.perf_counter)
     span: Span = NO_SPAN
+    versions: set[str] = field(default_factory=set)
+    """Of the model, by which its images were classified; empty where the artifact's own graph did."""
     classifying_since: float | None = None
     """When its classification last came on; None before and after it."""
     _lap_at: float = field(default_factory=time.perf_counter)

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from classifiers.protocol import Classifier
+from classifiers.protocol import Classifier, RemoteClassifier
 from handoff.contracts.errors import Unavailable
 from handoff.contracts.protocols import Subscription
 from ml_server.intake import Intake
@@ -50,6 +50,7 @@ class Worker:
         self._max_attempts = max_attempts
         self._takers = ThreadPoolExecutor(transfer_threads, "take-in")
         self._answerers = ThreadPoolExecutor(transfer_threads, "answer")
+        self._classifiers = classifiers
         self._classifying = [
             threading.Thread(target=self._classify_all, args=(classifier,), name="classify")
             for classifier in classifiers
@@ -75,6 +76,9 @@ class Worker:
                 self._takers.submit(self._take_in, work)
         finally:
             self._recorder.draining()
+            for classifier in self._classifiers:
+                if isinstance(classifier, RemoteClassifier):
+                    classifier.stop_waiting()  # other workers may reach its server; they get what is held
             # The order of the images' way: what was pulled is taken in, then classified, then answered, then acked.
             self._takers.shutdown()
             self._micro_batches.close()
@@ -106,8 +110,11 @@ class Worker:
         if len(probabilities) != len(images):
             raise RuntimeError(f"{len(probabilities)} predictions for {len(images)} images")
         self._recorder.classified(len(images))
+        version = classifier.version if isinstance(classifier, RemoteClassifier) else None
         ends = np.cumsum([len(part.images) for part in slices])[:-1]
         for part, rows in zip(slices, np.split(probabilities, ends), strict=True):
+            if version is not None:
+                part.work.versions.add(version)
             if part.work.add_probabilities(part.start, rows):
                 self._answerers.submit(self._answer, part.work)
 

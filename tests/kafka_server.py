@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
@@ -49,10 +49,13 @@ _SETTINGS = {
 class KafkaServer:
     """One broker with a folder of its own, started as often as it is killed; what it has said it has, it keeps."""
 
-    def __init__(self, *, features: Mapping[str, int] | None = None, settings: Mapping[str, str] | None = None) -> None:
-        """`features` are levels of the cluster's features; `settings` go before those of every broker here."""
-        self._features = {"share.version": 1, **(features or {})}
+    def __init__(
+        self, *, protocol: str = "PLAINTEXT", settings: Mapping[str, str] | None = None, format_with: Sequence[str] = ()
+    ) -> None:
+        """`settings` go before those of every broker here; `format_with` are arguments for formatting its storage."""
+        self._protocol = protocol
         self._wanted = dict(settings or {})
+        self._format_with = list(format_with) or ["--feature", "share.version=1"]
         self._port, self._controller_port = free_port(), free_port()
         self._folder = ExitStack()
         self._process = ExitStack()
@@ -61,9 +64,8 @@ class KafkaServer:
         if not shutil.which("java") or not any(JARS.glob("kafka_*.jar")):
             raise ServerAbsent("no Kafka broker: install Java 17 and Maven, then run `make kafka`")
         self._settings = self._write_settings(Path(self._folder.enter_context(tempfile.TemporaryDirectory())))
-        levels = [f"--feature={name}={level}" for name, level in self._features.items()]
         cluster = "ZmFzaGlvbi1hbmFseXNpcw"  # 16 bytes in base64, as every id of a cluster
-        self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._settings), *levels)
+        self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._settings), *self._format_with)
         self.start()
         return self
 
@@ -86,7 +88,7 @@ class KafkaServer:
         self._process.close()
 
     def _write_settings(self, folder: Path) -> Path:
-        protocol = self._wanted.get("protocol", "PLAINTEXT")
+        protocol = self._protocol
         listeners = f"{protocol}://127.0.0.1:{self._port}"
         settings = {
             **_SETTINGS,
@@ -96,7 +98,7 @@ class KafkaServer:
             "advertised.listeners": listeners,
             "listener.security.protocol.map": f"{protocol}:{protocol},CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": protocol,
-            **{name: value for name, value in self._wanted.items() if name != "protocol"},
+            **self._wanted,
         }
         path = folder / "server.properties"
         path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from handoff.contracts.topology import Topology
 from handoff.telemetry.tracing import NO_TRACER, Tracer
+from ml_server.answering_model import model_of
 from ml_server.intake import Intake
 from ml_server.micro_batches import MicroBatches
 from ml_server.recording import NO_RECORDER, Recorder
@@ -18,10 +19,16 @@ from tests.fakes import ARTIFACT, MANIFEST, BrightnessClassifier, FakeBroker, Fa
 class WatchedService:
     """A store, a broker and a worker that tells a recorder and a tracer what it does."""
 
-    def __init__(self, *, recorder: Recorder = NO_RECORDER, tracer: Tracer = NO_TRACER) -> None:
+    def __init__(
+        self,
+        *,
+        recorder: Recorder = NO_RECORDER,
+        tracer: Tracer = NO_TRACER,
+        classifier: BrightnessClassifier | None = None,
+    ) -> None:
         self.store = FakeStore()
         self.broker = FakeBroker()
-        self.classifier = BrightnessClassifier()
+        self.classifier = classifier or BrightnessClassifier()
         self._recorder = recorder
         self._tracer = tracer
 
@@ -31,12 +38,13 @@ class WatchedService:
 
     def worker(self, deliveries: Sequence[FakeDelivery]) -> Worker:
         """Put a worker together."""
+        model = model_of(ARTIFACT, [self.classifier])
         return Worker(
             FakeSubscription(deliveries),
-            intake=Intake(self.store, manifest=MANIFEST, max_batch_bytes=10_000, max_batch_images=100),
+            intake=Intake(self.store, model=model, manifest=MANIFEST, max_batch_bytes=10_000, max_batch_images=100),
             micro_batches=MicroBatches(size=4, max_waiting=100),
             classifiers=[self.classifier],
-            results=Results(self.store, artifact=ARTIFACT, worker="w-1"),
+            results=Results(self.store, model=model, labels=MANIFEST.labels, worker="w-1"),
             settlement=Settlement(
                 self.broker, topology=Topology(), worker="w-1", recorder=self._recorder, tracer=self._tracer
             ),

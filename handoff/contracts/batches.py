@@ -6,11 +6,11 @@ import gzip
 import io
 import zlib
 
-from handoff.contracts.csv_batches import decode_csv, encode_csv
+from handoff.contracts.csv_batches import announced_csv_shape, decode_csv, encode_csv
 from handoff.contracts.errors import PayloadCorrupt, PayloadTooLarge
 from handoff.contracts.images import Batch, ImageShape
 from handoff.contracts.messages import PayloadFormat
-from handoff.contracts.npy_batches import decode_npy, encode_npy
+from handoff.contracts.npy_batches import announced_npy_shape, decode_npy, encode_npy
 
 __all__ = ["Batch", "ImageShape", "decode_batch", "encode_batch"]
 
@@ -37,10 +37,13 @@ def encode_batch(batch: Batch, *, format: PayloadFormat) -> bytes:
 
 
 def decode_batch(
-    data: bytes, *, format: PayloadFormat, image_shape: ImageShape, max_images: int, max_bytes: int
+    data: bytes, *, format: PayloadFormat, image_shape: ImageShape | None, max_images: int, max_bytes: int
 ) -> Batch:
     """Read one object as a batch, holding at most `max_bytes` of it unpacked.
 
+    Without an `image_shape` the object's own is taken; CSV and flat npy rows say how many pixels there are, no more.
+
+    Shapes: of such rows, images (N, 1, P, 1)
     Raises: InvalidBatch: no batch of such images, with row and column; PayloadCorrupt: no whole gzip file;
         PayloadTooLarge: more than `max_images` images or `max_bytes` bytes
     """
@@ -48,11 +51,15 @@ def decode_batch(
         raise _too_large(max_bytes)
     match format:
         case "csv":
-            return decode_csv(data, image_shape=image_shape, max_images=max_images)
+            return _decode_text(data, image_shape, max_images)
         case "csv.gz":
-            return decode_csv(_unpack(data, max_bytes), image_shape=image_shape, max_images=max_images)
+            return _decode_text(_unpack(data, max_bytes), image_shape, max_images)
         case "npy":
-            return decode_npy(data, image_shape=image_shape, max_images=max_images)
+            return decode_npy(data, image_shape=image_shape or announced_npy_shape(data), max_images=max_images)
+
+
+def _decode_text(data: bytes, image_shape: ImageShape | None, max_images: int) -> Batch:
+    return decode_csv(data, image_shape=image_shape or announced_csv_shape(data), max_images=max_images)
 
 
 def _unpack(data: bytes, max_bytes: int) -> bytes:

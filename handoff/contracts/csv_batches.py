@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from handoff.contracts.csv_cells import quote_cells
 from handoff.contracts.csv_pixels import NEWLINE, Pixels, read_pixels, write_pixels
 from handoff.contracts.csv_strict import BYTE_ORDER_MARK, pixel_names, read_csv, refuse_row_count
+from handoff.contracts.errors import InvalidBatch
 from handoff.contracts.images import Batch, ImageShape, default_image_ids
 
 # Rows at a time: the intermediate arrays of 64 images of 28x28 stay in a core's cache (docs/measurements.md).
@@ -26,6 +28,10 @@ _LEADING: dict[bytes, tuple[str, ...]] = {
 }
 
 
+# The last column; a header that names as many as eight digits count is over every limit of bytes.
+_LAST_PIXEL = re.compile(rb'"?pixel_([0-9]{1,8})"?\r?\Z')
+
+
 class _Rows(NamedTuple):
     """Lines of pixels: how many, the longest with its end in bytes, and their text in blocks."""
 
@@ -37,18 +43,45 @@ class _Rows(NamedTuple):
 def encode_csv(batch: Batch) -> bytes:
     """Write a batch CSV; the image_id column is left out where the ids are only the places in the batch."""
     pixels = batch.images.reshape(len(batch), -1)
-    columns = {}
-    if batch.image_ids != default_image_ids(len(batch)):
-        columns["image_id"] = quote_cells(batch.image_ids)
-    if batch.labels is not None:
-        columns["label"] = quote_cells(batch.labels)
-    header = ",".join([*columns, *pixel_names(pixels.shape[1])]).encode() + b"\n"
+    image_ids = None if batch.image_ids == default_image_ids(len(batch)) else batch.image_ids
+    header = encode_header(pixels.shape[1], with_ids=image_ids is not None, with_labels=batch.labels is not None)
+    return b"".join(chain([header], encode_rows(pixels, image_ids=image_ids, labels=batch.labels)))
+
+
+def encode_header(pixel_count: int, *, with_ids: bool, with_labels: bool) -> bytes:
+    """Write the first line of a batch CSV."""
+    names = ["image_id"] * with_ids + ["label"] * with_labels
+    return ",".join([*names, *pixel_names(pixel_count)]).encode() + b"\n"
+
+
+def encode_rows(pixels: Pixels, *, image_ids: Sequence[str] | None, labels: Sequence[str] | None) -> Iterator[bytes]:
+    """Write the lines of a batch CSV below its header; None stands for a column that it does not have.
+
+    Shapes: uint8 (N, P); N ids and labels
+    Raises: UnicodeEncodeError: a name that is no text
+    """
+    columns = [quote_cells(names) for names in (image_ids, labels) if names is not None]
     blocks = (write_pixels(pixels[start : start + _BLOCK_ROWS]) for start in range(0, len(pixels), _BLOCK_ROWS))
     if not columns:
-        return b"".join(chain([header], blocks))
+        yield from blocks
+        return
     lines = chain.from_iterable(block.splitlines(keepends=True) for block in blocks)
-    heads = (",".join(cells).encode() for cells in zip(*columns.values(), strict=True))
-    return b"".join([header, *(b"%b,%b" % pair for pair in zip(heads, lines, strict=True))])
+    heads = (",".join(cells).encode() for cells in zip(*columns, strict=True))
+    yield from (b"%b,%b" % pair for pair in zip(heads, lines, strict=True))
+
+
+def announced_csv_shape(data: bytes) -> ImageShape:
+    """Say what images a batch CSV holds by its own header: rows of so many pixels, whatever their height.
+
+    Raises: InvalidBatch: its last column is no pixel
+    """
+    header = data[: data.find(b"\n")] if b"\n" in data else data
+    last = _LAST_PIXEL.search(header.rpartition(b",")[2])
+    count = 0 if last is None else int(last[1]) + 1
+    # All names are made to be compared: no more than the header has room for.
+    if not 0 < count * len("pixel_0,") <= len(header) + 1:
+        raise InvalidBatch("The header does not end with the last pixel's column, such as pixel_783 for 28x28 pixels.")
+    return 1, count, 1
 
 
 def decode_csv(data: bytes, *, image_shape: ImageShape, max_images: int) -> Batch:

@@ -18,7 +18,9 @@ FashionError
 ├── Unavailable                another attempt may succeed
 │   ├── StoreUnavailable       the object store did not answer
 │   ├── BrokerUnavailable      the broker did not answer
+│   ├── FolderUnavailable      a watched folder, or one that files are moved to, cannot be used just now
 │   └── RuntimeUnavailable     the classifier runtime did not answer
+├── RuntimeFailed              the classifier runtime answered, but not with probabilities
 ├── ResponseTimeout            no response within the time the caller gave
 ├── DeadLetterUnknown          an id names no dead letter, or more than one
 └── AnalysisFailed             the response says `failed`, or a prediction is missing
@@ -40,6 +42,7 @@ __all__ = [
     "DeadlineExceeded",
     "ExitCode",
     "FashionError",
+    "FolderUnavailable",
     "InvalidBatch",
     "MalformedMessage",
     "MissingPackage",
@@ -50,6 +53,7 @@ __all__ = [
     "RequestConflict",
     "RequestRefused",
     "ResponseTimeout",
+    "RuntimeFailed",
     "RuntimeUnavailable",
     "SettingsInvalid",
     "StoreUnavailable",
@@ -201,10 +205,26 @@ class BrokerUnavailable(Unavailable):
     code, exit_code = "broker_unavailable", ExitCode.BROKER_UNAVAILABLE
 
 
+class FolderUnavailable(Unavailable):
+    """A watched folder, or one that its files are moved to, cannot be used just now."""
+
+    code, exit_code = "folder_unavailable", ExitCode.DATA_SET_UNAVAILABLE
+
+
 class RuntimeUnavailable(Unavailable):
     """The classifier runtime did not answer."""
 
     code, exit_code = "runtime_unavailable", ExitCode.RUNTIME_UNAVAILABLE
+
+
+class RuntimeFailed(FashionError):
+    """The classifier runtime answered, but not with probabilities: it refused the images, or cannot classify them.
+
+    Not one of `Unavailable`, since the images may be to blame: a micro-batch that meets this is classified again
+    request by request.
+    """
+
+    code, exit_code, retryable = "runtime_failed", ExitCode.RUNTIME_UNAVAILABLE, True
 
 
 class ResponseTimeout(FashionError):

@@ -23,6 +23,9 @@ def request_fingerprint(request: AnalysisRequest) -> str:
 
 
 def answer_fingerprint(request: AnalysisRequest, model: ModelReference) -> str:
-    """Digest a request and the model that answers it: together they settle every byte of the predictions."""
-    settled = (VERSION, request_fingerprint(request), model.digest)
+    """Digest a request and the model that answers it: together they settle every byte of the predictions.
+
+    A model whose digest is not known, since another process holds it, is told from others by its name and version.
+    """
+    settled = (VERSION, request_fingerprint(request), model.digest or (model.name, model.version))
     return f"sha256:{hashlib.sha256(msgspec.json.encode(settled)).hexdigest()}"

@@ -6,6 +6,7 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,8 +98,12 @@ def encode_idx(array: NDArray[np.uint8]) -> bytes:
 
     Shapes: labels (N,), images (N, H, W) or (N, H, W, C)
     """
-    header = _MAGIC.pack(0, _UNSIGNED_BYTE, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    return gzip.compress(header + array.tobytes(), compresslevel=9, mtime=0)
+    return gzip.compress(idx_header(array.shape) + array.tobytes(), compresslevel=9, mtime=0)
+
+
+def idx_header(shape: Sequence[int]) -> bytes:
+    """Write what stands before the elements of an IDX file of unsigned bytes."""
+    return _MAGIC.pack(0, _UNSIGNED_BYTE, len(shape)) + struct.pack(f">{len(shape)}I", *shape)
 
 
 def _too_large(name: str, max_bytes: int) -> str:

@@ -11,7 +11,12 @@ from handoff.contracts.errors import ArtifactInvalid
 
 MANIFEST_VERSION: Final = 1
 
+SAVED_MODEL_NAME: Final = "saved_model"
+"""The folder of an artifact that TensorFlow Serving is pointed at: in it a folder a version."""
+
 FileName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
+# Folders below the artifact's own: each name begins with a letter or digit, so that none leads out of it.
+FilePath = Annotated[str, Meta(pattern=r"\Asaved_model(/[A-Za-z0-9][A-Za-z0-9._-]{0,127}){1,8}\Z")]
 Digest = Annotated[str, Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -34,6 +39,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     input_dtype: Literal["uint8"] = "uint8"
     files: dict[FileName, Digest]
     """Every served file of the artifact's folder with its digest."""
+    saved_model: dict[FilePath, Digest] = {}
+    """Every file of the folder `saved_model`, by its path, with its digest; none where there is no such folder."""
     graph: FileName
     """Which of `files` an in-process runtime loads: raw pixels in, probabilities out."""
     accuracy: Fraction

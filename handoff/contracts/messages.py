@@ -60,7 +60,7 @@ class ModelReference(Struct, frozen=True):
 
     name: str
     version: str
-    digest: Annotated[str, Meta(description="SHA-256 of the inference graph that ran.")]
+    digest: Annotated[str, Meta(description="SHA-256 of the inference graph; empty where a remote runtime ran it.")]
 
 
 class FailureReason(Struct, frozen=True):

@@ -40,6 +40,22 @@ def decode_npy(data: bytes, *, image_shape: ImageShape, max_images: int) -> Batc
     return Batch(images, default_image_ids(len(images)))
 
 
+def announced_npy_shape(data: bytes) -> ImageShape:
+    """Say what images a `.npy` holds by its own header; flat rows count as images of one row.
+
+    Raises: InvalidBatch
+    """
+    match _read_header(data)[0]:
+        case (_, int(pixels)):
+            return 1, pixels, 1
+        case (_, int(height), int(width)):
+            return height, width, 1
+        case (_, int(height), int(width), int(channels)):
+            return height, width, channels
+        case shape:
+            raise InvalidBatch(f"The npy array has the shape {str(shape)[:80]}, expected (N, H, W, C).")
+
+
 def _read_header(data: bytes) -> tuple[tuple[int, ...], bool, int]:
     """Give shape, order and where the pixels begin, having read nothing but a bounded literal."""
     size_bytes = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}.get(data[6:8])

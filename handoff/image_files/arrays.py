@@ -106,6 +106,20 @@ def read_npz(path: Path, *, part: Part = "train") -> Archive:
         raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {say_reason(error)}.") from error
 
 
+def read_npz_labels(path: Path, *, part: Part = "train") -> NDArray[Any] | None:
+    """Read the labels alone that `read_npz` finds; None where there are none.
+
+    Raises: DataSetUnavailable
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = _names(archive)
+            labels = _choose(names, part, path)[1]
+            return _read_member(archive, labels, path) if labels in names else None
+    except BROKEN as error:
+        raise DataSetUnavailable(f"{path} is no .npz file of plain numbers: {say_reason(error)}.") from error
+
+
 def holds_both_parts(path: Path) -> bool:
     """Whether an npz file brings test images beside those to train on.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import struct
@@ -72,21 +73,66 @@ def read_picture(path: Path, *, size: tuple[int, int] | None = None, channels: i
     Shapes: uint8 (H, W, 1) or (H, W, 3)
     Raises: DataSetUnavailable: no picture, or over 4096 pixels a side where no `size` is given; begins with the path
     """
+    return _read(path, name=str(path), size=size, channels=channels)
+
+
+def decode_picture(
+    data: bytes, *, name: str, size: tuple[int, int] | None = None, channels: int | None = None
+) -> NDArray[np.uint8]:
+    """Read a picture that is in memory as `read_picture` does; `name` is what an error calls it.
+
+    Shapes: uint8 (H, W, 1) or (H, W, 3)
+    Raises: DataSetUnavailable: as `read_picture`
+    """
+    return _read(io.BytesIO(data), name=name, size=size, channels=channels)
+
+
+def _read(
+    source: Path | io.BytesIO, *, name: str, size: tuple[int, int] | None, channels: int | None
+) -> NDArray[np.uint8]:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
+        with Image.open(source, formats=_FORMATS) as picture:
             if size is None and max(picture.size) > MAX_SIDE:
-                raise DataSetUnavailable(f"{path} is {_say(picture.size)}, over {MAX_SIDE} a side; give a --size HxW.")
+                raise DataSetUnavailable(f"{name} is {_say(picture.size)}, over {MAX_SIDE} a side; give a --size HxW.")
             if size is not None:  # a JPEG shrinks while it is decoded, in a fraction of the time
                 picture.draft(None, (max(size), max(size)))
             if math.prod(picture.size) > MAX_PIXELS:
-                raise DataSetUnavailable(f"{path} has {math.prod(picture.size)} pixels, over {MAX_PIXELS}; shrink it.")
+                raise DataSetUnavailable(f"{name} has {math.prod(picture.size)} pixels, over {MAX_PIXELS}; shrink it.")
             gray = picture.mode in _GRAY_MODES if channels is None else channels == 1
             shown = _turn(_flatten(_as_eight_bits(picture)), _orientation(picture)).convert("L" if gray else "RGB")
             return _as_pixels(shown, size)
     except (*_BROKEN, Image.DecompressionBombError) as error:
-        raise DataSetUnavailable(f"{path} is no picture that can be read: {_reason(error, path)}.") from error
+        raise DataSetUnavailable(f"{name} is no picture that can be read: {_reason(error, source)}.") from error
+
+
+def read_png(path: Path) -> NDArray[np.uint8] | None:
+    """Read a picture that `encode_png` has written, pixel for pixel; None for whatever else lies there.
+
+    Shapes: uint8 (H, W, 1) or (H, W, 3)
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            if picture.mode not in {"L", "RGB"} or math.prod(picture.size) > MAX_PIXELS:
+                return None
+            return _as_pixels(picture, None)
+    except (*_BROKEN, Image.DecompressionBombError):
+        return None
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Write an image as a PNG file's bytes.
+
+    Shapes: uint8 (H, W, 1), which becomes gray, or (H, W, 3), which becomes RGB
+    """
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -152,7 +198,8 @@ def _say(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]} (height x width)"
 
 
-def _reason(error: BaseException, path: Path) -> str:
-    """What Pillow said, on one line and without the path, which begins the sentence."""
-    said = " ".join(str(error).replace(repr(str(path)), "").split())
+def _reason(error: BaseException, source: Path | io.BytesIO) -> str:
+    """What Pillow said, on one line and without the source, whose name begins the sentence."""
+    shown = repr(str(source) if isinstance(source, Path) else source)
+    said = " ".join(str(error).replace(shown, "").split())
     return said.rstrip(". ") or type(error).__name__

@@ -24,7 +24,7 @@ from handoff.contracts.errors import (
     StoreUnavailable,
 )
 from handoff.contracts.protocols import ObjectInfo, Removed
-from handoff.durability import flush_folder
+from handoff.durability import flush_folder, write_flushed
 from handoff.stores.address import key_below, prefix_below
 from handoff.stores.file_places import open_object, opened_folder
 from handoff.stores.file_sweep import sweep_folder, sweep_lock
@@ -88,7 +88,7 @@ class FileStore:
         partial = self._folder / PARTIAL_FOLDER / uuid.uuid4().hex
         with _translated_errors(uri):
             try:
-                _in_folder(partial.parent, lambda: _write_flushed(partial, data))
+                _in_folder(partial.parent, lambda: write_flushed(partial, data))
                 _in_folder(path.parent, lambda: self._give_name(partial, path))
             except FileExistsError:
                 return False
@@ -211,14 +211,6 @@ def _read_exactly(file: io.FileIO, size: int) -> bytes:
     while len(data) < size and (more := file.read(size - len(data))):
         data += more
     return data
-
-
-def _write_flushed(path: Path, data: bytes) -> None:
-    with path.open("xb", buffering=0) as file:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) :]
-        os.fsync(file.fileno())
 
 
 def _make_folders(folder: Path) -> None:

@@ -65,6 +65,12 @@ def new_version_folder(artifacts: Path) -> Iterator[Path]:
         raise
 
 
+def find_artifact(name: str) -> Path:
+    """The folder that a path or the number of a version means."""
+    path = Path(name)
+    return path if path.is_dir() or not name.isdigit() else REPOSITORY / "ml_model_development" / "artifacts" / name
+
+
 def describe_commit(repository: Path = REPOSITORY) -> str:
     """The revision of the code, with `-dirty` after it where the trainer differs from it; "unknown" outside git."""
     described = _git(repository, "rev-parse", "HEAD")

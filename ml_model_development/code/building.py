@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.protocol import Probabilities
-from handoff.artifacts import Artifact, digest_file, write_manifest
-from handoff.contracts.manifest import Manifest
+from handoff.artifacts import Artifact, digest_file, digest_folder, write_manifest
+from handoff.contracts.manifest import SAVED_MODEL_NAME, Manifest
 from ml_model_development.code.balance import describe_balance
 from ml_model_development.code.build_model_utils import list_packages
 from ml_model_development.code.data_set import Split
@@ -34,6 +34,8 @@ from ml_model_development.code.models import count_macs
 from ml_model_development.code.quantisation import CALIBRATION_COUNT, INT8_NAME, measure_quantisation, quantise_graph
 from ml_model_development.code.report import Report, describe_model, write_report
 from ml_model_development.code.reproduction import METRICS_NAME, TEST_DIGEST, digest_split
+from ml_model_development.code.saved_model import export_saved_model
+from ml_model_development.code.serving_versions import serving_version
 from ml_model_development.code.training import EVALUATION_BATCH_SIZE
 
 Figures = Mapping[str, Any]
@@ -96,9 +98,9 @@ def write_artifact(folder: Path, trained: Trained, test: Split, *, name: str, no
 
 
 def _export(folder: Path, trained: Trained) -> dict[str, Probabilities]:
-    """Write the three forms of the model; what each says of the validation images.
+    """Write the forms of the model; what each that is served in process says of the validation images.
 
-    Raises: ArtifactInvalid: the float graph does not agree with the reference
+    Raises: ArtifactInvalid: the float graph or the SavedModel does not agree with the reference
     """
     export_keras(trained.model, folder / KERAS_NAME)
     export_graph(trained.model, folder / GRAPH_NAME)
@@ -106,6 +108,8 @@ def _export(folder: Path, trained: Trained) -> dict[str, Probabilities]:
     quantise_graph(folder / GRAPH_NAME, folder / INT8_NAME, trained.train.images[::step])
     validated = _classify(folder, trained, trained.validation.images)
     check_agreement(validated[KERAS_NAME], validated[GRAPH_NAME])
+    # The folder is the artifact's own, so any number will do where its name is none.
+    export_saved_model(trained.model, folder / SAVED_MODEL_NAME, version=serving_version(folder.name) or 1)
     return validated
 
 
@@ -178,6 +182,7 @@ def _describe(folder: Path, trained: Trained, *, name: str, graph: str, accuracy
         labels=list(trained.labels),
         input_shape=(height, width, channels),
         files={file: digest_file(folder / file) for file in (KERAS_NAME, GRAPH_NAME, INT8_NAME)},
+        saved_model=digest_folder(folder, SAVED_MODEL_NAME),
         graph=graph,
         accuracy=accuracy,
         validation_accuracy=trained.training.best.validation_accuracy,

@@ -1,6 +1,7 @@
-"""Convert a `.keras` file to an inference graph in a process whose Keras runs on TensorFlow.
+"""Convert a `.keras` file to an inference graph or a SavedModel in a process whose Keras runs on TensorFlow.
 
 python ml_model_development/code/convert.py MODEL.keras MODEL.onnx
+python ml_model_development/code/convert.py MODEL.keras FOLDER
 
 Keras' exporters differ with its backend: TensorFlow's folds batch normalisation into the convolutions and leaves some
 thirty nodes of a residual network, PyTorch's leaves a hundred, which no runtime fuses, and JAX' needs a package more.
@@ -24,8 +25,10 @@ def main() -> None:
     import keras
 
     from ml_model_development.code.export import export_graph
+    from ml_model_development.code.saved_model import write_saved_model
 
-    export_graph(keras.saving.load_model(source, compile=False, safe_mode=True), target)
+    export = export_graph if target.suffix == ".onnx" else write_saved_model
+    export(keras.saving.load_model(source, compile=False, safe_mode=True), target)
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ if __package__ in {None, ""}:  # run as a script: the packages lie beside this f
 import click
 import msgspec
 
-from classifiers.loading import REFERENCE_NAME, RUNTIMES, choose_runtime, load_classifiers
+from classifiers.loading import LOCAL_RUNTIMES, REFERENCE_NAME, choose_runtime, load_classifiers
 from classifiers.protocol import Classifier
 from handoff.artifacts import Artifact, read_artifact
 from handoff.console import Command, json_option, print_json
 from handoff.contracts.errors import SettingsInvalid
 from handoff.progress import Progress
-from ml_model_development.code.build_model_utils import DATA_OPTION, REPOSITORY, quiet_import
+from ml_model_development.code.build_model_utils import DATA_OPTION, find_artifact, quiet_import
 from ml_model_development.code.classification import classify_all, warm_up
 from ml_model_development.code.data_options import reading_options
 from ml_model_development.code.evaluation import evaluate
@@ -73,7 +73,7 @@ class Options:
 @DATA_OPTION
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", *RUNTIMES]),
+    type=click.Choice(["auto", *LOCAL_RUNTIMES]),
     default="auto",
     show_default=True,
     help="What runs the model.",
@@ -116,12 +116,6 @@ def run(options: Options) -> None:
         click.echo(f"\nreport: {report_outcome(options.report, outcome)}")
     if options.as_json:
         print_json(describe_outcome(outcome))
-
-
-def find_artifact(name: str) -> Path:
-    """The folder that a path or the number of a version means."""
-    path = Path(name)
-    return path if path.is_dir() or not name.isdigit() else REPOSITORY / "ml_model_development" / "artifacts" / name
 
 
 def _choose_graph(artifact: Artifact, options: Options) -> Artifact:
@@ -178,7 +172,7 @@ def _evaluate(artifact: Artifact, chosen: EvaluationImages, options: Options) ->
 
 def _load(artifact: Artifact, runtime: str, threads: int) -> list[Classifier]:
     with suppress(ImportError), quiet_import():  # a package that is missing is named by what follows
-        import_module(RUNTIMES[runtime])
+        import_module(LOCAL_RUNTIMES[runtime])
     return load_classifiers(artifact, runtime=runtime, threads=threads)
 
 

@@ -38,7 +38,7 @@ def export_graph(classifier: keras.Model, path: Path) -> None:
     if keras.backend.backend() == "tensorflow":
         _export_here(classifier, path)
     else:
-        _export_elsewhere(classifier, path)
+        export_elsewhere(classifier, path)
     model = onnx.load(path)
     _name_ends(model)
     try:
@@ -87,10 +87,15 @@ def _export_here(classifier: keras.Model, path: Path) -> None:
         )
 
 
-def _export_elsewhere(classifier: keras.Model, path: Path) -> None:
-    """Export in a process of its own, where Keras runs on TensorFlow whatever it runs on here."""
+def export_elsewhere(classifier: keras.Model, path: Path) -> None:
+    """Export in a process of its own, where Keras runs on TensorFlow whatever it runs on here.
+
+    A path that ends in `.onnx` becomes an inference graph, any other the folder of a SavedModel.
+
+    Raises: ArtifactInvalid: nothing was written; MissingPackage: TensorFlow is not installed
+    """
     if find_spec("tensorflow") is None:
-        raise MissingPackage("tensorflow", needed_for="writing the inference graph")
+        raise MissingPackage("tensorflow", needed_for=f"writing {path.name}")
     with TemporaryDirectory() as folder:
         saved = Path(folder) / KERAS_NAME
         classifier.save(saved)
@@ -98,7 +103,7 @@ def _export_elsewhere(classifier: keras.Model, path: Path) -> None:
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         reason = ended.stderr.strip().rpartition("\n")[2]
-        raise ArtifactInvalid(f"the inference graph was not written ({reason}); the artifact was not completed.")
+        raise ArtifactInvalid(f"{path.name} was not written ({reason}); the artifact was not completed.")
 
 
 def _name_ends(model: onnx.ModelProto) -> None:

@@ -19,10 +19,15 @@ from handoff.contracts.topology import Topology
 from handoff.settings import ScalingSettings, Settings, TelemetrySettings, WorkerSettings, environment_of
 from tests.e2e.programs import WORKER, Program, script
 
-DEPLOYMENTS = {"embedded+file": ("embedded", "file"), "pubsub+gcs": ("pubsub", "gcs")}
+DEPLOYMENTS = {
+    "embedded+file": ("embedded", "file"),
+    "pubsub+gcs": ("pubsub", "gcs"),
+    "kafka+file": ("kafka", "file"),
+    "kafka-share+file": ("kafka-share", "file"),
+}
 
 # Long enough for a worker on a busy machine to keep its leases, short enough to wait for a dead one's.
-ACK_DEADLINES_S = {"embedded": 2.0, "pubsub": 10.0}
+ACK_DEADLINES_S = {"embedded": 2.0, "pubsub": 10.0, "kafka": 6.0, "kafka-share": 6.0}
 
 Start = Callable[..., Program]
 

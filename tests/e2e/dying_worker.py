@@ -1,7 +1,7 @@
 """A worker that ends itself with SIGKILL at a named point of its first request's way: `dying_worker.py POINT …`.
 
-Points: `before-storing`, `between-objects`, `before-publishing`, `before-ack`. What follows is the worker's own
-command line.
+Points: `before-storing`, `between-objects`, `before-publishing`, `before-ack`; or `poisoned`: only a request whose id
+begins with `poison` kills, as soon as it is delivered. What follows is the worker's own command line.
 """
 
 from __future__ import annotations
@@ -59,7 +59,12 @@ class DyingBroker:
     def subscribe(self, subscription: SubscriptionSpec, limits: Limits) -> Subscription:
         """Subscribe, with deliveries that cannot be acked where that is the point."""
         joined = self._broker.subscribe(subscription, limits)
-        return DyingSubscription(joined) if self._point == "before-ack" else joined
+        match self._point:
+            case "before-ack":
+                return DyingSubscription(joined)
+            case "poisoned":
+                return PoisonedSubscription(joined)
+        return joined
 
 
 class DyingSubscription:
@@ -72,6 +77,20 @@ class DyingSubscription:
     def __iter__(self) -> Iterator[Delivery]:
         for delivery in self._subscription:
             yield DyingDelivery(delivery)
+
+
+class PoisonedSubscription:
+    """A subscription of which some deliveries end their worker."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+        self.close = subscription.close
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for delivery in self._subscription:
+            if b'"request_id":"poison' in delivery.message.body:
+                die()
+            yield delivery
 
 
 class DyingDelivery:

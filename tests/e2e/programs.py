@@ -17,6 +17,7 @@ WORKER = REPOSITORY / "ml_server" / "image_classification_service.py"
 REQUEST = REPOSITORY / "fashion_client" / "make_analysis_requests.py"
 RECEIVE = REPOSITORY / "fashion_client" / "get_analysis_outputs.py"
 CLASSIFY = REPOSITORY / "fashion_client" / "classify_images.py"
+WATCH = REPOSITORY / "fashion_client" / "watch_folder.py"
 
 # A start takes a second on an idle machine; the bound is for one that runs much else.
 WITHIN_S = 60.0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,6 +20,7 @@ from handoff.contracts.topology import Topology
 from handoff.stores.file import PARTIAL_FOLDER, SWEEP_LOCK
 from tests.e2e.conftest import Start
 from tests.e2e.programs import RECEIVE, is_running, script, wait_until
+from tests.e2e.small_disk import Disk, mounted
 
 Sample = tuple[Images, list[str]]
 
@@ -30,46 +29,11 @@ REQUESTS = 10
 ANSWER_WITHIN_S = 90.0
 
 
-class Disk:
-    """A small disk, and a file that fills it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._ballast = folder / "ballast"
-
-    def take(self, size_bytes: int) -> None:
-        """Leave so much less room."""
-        self._ballast.write_bytes(bytes(size_bytes))
-
-    def fill(self) -> None:
-        """Leave no room, not even for a small file: down to the last page."""
-        with self._ballast.open("ab", buffering=0) as file:
-            for piece in (1024 * 1024, 4096, 1):
-                try:
-                    while True:
-                        file.write(b"x" * piece)
-                except OSError:
-                    continue
-
-    def free(self) -> None:
-        """Give the room back."""
-        self._ballast.unlink()
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    """A file system in memory; where none may be mounted, skip here but fail in CI."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        absent = f"no small disk can be mounted: {mounted.stderr.strip()}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(absent)
-        pytest.skip(absent)
-    yield Disk(folder)
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    """Where the deployment lies."""
+    with mounted(tmp_path / "disk", size_bytes=DISK_BYTES) as disk:
+        yield disk
 
 
 @pytest.fixture

@@ -9,20 +9,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from classifiers.loading import PREFERRED, RUNTIMES, load_classifiers, load_model
-from classifiers.protocol import Images, Probabilities
+from classifiers.loading import (
+    LOCAL_RUNTIMES,
+    PREFERRED,
+    connect_classifiers,
+    load_classifiers,
+    load_model,
+)
+from classifiers.protocol import Images, Probabilities, RemoteServer
 from fashion_client.sources import SAMPLE_IMAGES, SAMPLE_LABELS
 from handoff.artifacts import Artifact, read_artifact
 from handoff.contracts.idx import decode_idx
 from handoff.settings import WorkerSettings
+from tests.serving_server import kserve
 
 if TYPE_CHECKING:
     import keras
 
 pytest.importorskip("tensorflow", reason="the trainer's packages are not installed")
 
-GRAPH_RUNTIMES = sorted(set(RUNTIMES) - {"keras"})
+GRAPH_RUNTIMES = sorted(set(LOCAL_RUNTIMES) - {"keras"})
 # The same float additions in another order.
 FLOAT_TOLERANCE = 1e-5
 # int8 graphs: the share of labels that stay, and how far a probability moves on average. Twice to three times
@@ -83,6 +91,21 @@ def test_float_graphs_give_the_references_answers(model: Model, runtime: str) ->
     assert np.abs(found - model.reference).max() <= FLOAT_TOLERANCE
 
 
+def test_a_remote_runtime_gives_the_references_answers(model: Model) -> None:
+    """Over JSON and back, through a server that others wrote: as close as in this process, in one thread and in two."""
+    manifest = replace(
+        read_artifact(Path(__file__).parents[2] / WorkerSettings().model).manifest,
+        input_shape=model.images.shape[1:],
+        labels=[str(label) for label in range(model.reference.shape[1])],
+    )
+    halves = np.array_split(model.images, 2)
+    with kserve(model.folder / "model.onnx") as server, ThreadPoolExecutor(2) as threads:
+        classifiers = connect_classifiers(manifest, RemoteServer(server.url), threads=2)
+        found = np.concatenate(list(threads.map(lambda one, half: one.classify(half), classifiers, halves)))
+    assert (found.argmax(axis=1) == model.reference.argmax(axis=1)).all()
+    assert np.abs(found - model.reference).max() <= FLOAT_TOLERANCE
+
+
 @pytest.mark.parametrize("runtime", GRAPH_RUNTIMES)
 def test_int8_graphs_give_nearly_the_references_answers(model: Model, runtime: str) -> None:
     """At most one label in a hundred changes, and probabilities stay close."""
@@ -93,7 +116,7 @@ def test_int8_graphs_give_nearly_the_references_answers(model: Model, runtime: s
     assert found.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+@pytest.mark.parametrize("runtime", sorted(LOCAL_RUNTIMES))
 def test_what_is_served_is_as_accurate_as_its_manifest_says(committed: Artifact, sample: Images, runtime: str) -> None:
     """On the sample's 1,000 images each runtime is within two points of the accuracy on all 10,000."""
     labels = decode_idx(SAMPLE_LABELS.read_bytes(), name="sample")
@@ -156,7 +179,7 @@ def test_the_graph_is_the_same_whatever_keras_runs_on(committed: Artifact, sampl
     reference = keras.saving.load_model(committed.path / "model.keras", compile=False)
     here, elsewhere = tmp_path / "here.onnx", tmp_path / "elsewhere.onnx"
     export.export_graph(reference, here)
-    export._export_elsewhere(reference, elsewhere)
+    export.export_elsewhere(reference, elsewhere)
     operations = [[node.op_type for node in onnx.load(path).graph.node] for path in (here, elsewhere)]
     assert operations[0] == operations[1]
     answers = [load_model(path, runtime="onnx")[0].classify(sample) for path in (here, elsewhere)]

@@ -232,13 +232,22 @@ def test_silence_ends_a_console_that_was_told_so() -> None:
 def test_what_is_heard_puts_the_silence_off() -> None:
     """Only a whole silence stops; leaving stops nothing."""
     stopped = threading.Event()
-    with IdleWatch(30, stopped.set) as watch:
-        watch.reset()
+    with IdleWatch(30, stopped.set) as watch, watch.handling():
+        pass
     assert not stopped.is_set()
     with IdleWatch(None, stopped.set):
         pass
     assert not stopped.is_set()
     with IdleWatch(0.01, stopped.set):
+        assert stopped.wait(30)
+
+
+def test_what_takes_long_is_no_silence() -> None:
+    """Writing a thousand images may well take longer than the silence that ends a console."""
+    stopped = threading.Event()
+    with IdleWatch(0.01, stopped.set) as watch:
+        with watch.handling():
+            assert not stopped.wait(0.2)
         assert stopped.wait(30)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import re
 
@@ -12,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handoff.contracts import csv_strict
+from handoff.contracts.batches import decode_batch
 from handoff.contracts.csv_batches import _read_usual, decode_csv, encode_csv
 from handoff.contracts.csv_pixels import read_pixels, write_pixels
 from handoff.contracts.errors import FashionError, InvalidBatch, PayloadTooLarge
 from handoff.contracts.images import Batch, default_image_ids
+from handoff.contracts.messages import PayloadFormat
 
 SHAPE = (2, 1, 2)
 WIDTH = 4
@@ -227,6 +230,38 @@ def test_more_rows_than_allowed_are_too_large() -> None:
         for end in ("", row.removesuffix("\n"), row):
             with pytest.raises(PayloadTooLarge, match="more than 3 images"):
                 decode(HEADER + 4 * row + end, max_images=3)
+
+
+@pytest.mark.parametrize("format", ["csv", "csv.gz"])
+@pytest.mark.parametrize("names", ["", "image_id,", "label,image_id,"])
+def test_without_a_shape_a_batch_is_of_rows_of_pixels(format: PayloadFormat, names: str) -> None:
+    """As many as its header names, quoted or not, whatever ends its lines."""
+    heads = {"": "", "image_id,": "a,", "label,image_id,": "x,a,"}
+    text = f"{names}pixel_0,pixel_1,pixel_2\r\n{heads[names]}7,8,9\r\n"
+    quoted = text.replace("pixel_2", '"pixel_2"')
+    for data in (text.encode(), quoted.encode(), b"\xef\xbb\xbf" + text.encode()):
+        packed = gzip.compress(data) if format == "csv.gz" else data
+        batch = decode_batch(packed, format=format, image_shape=None, max_images=9, max_bytes=9999)
+        assert batch.images.tolist() == [[[[7], [8], [9]]]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "label\n",
+        "pixel_x\n1\n",
+        "pixel_99999999\n1\n",
+        "pixel_999999999\n",
+        "pixel_0,label\n1,2\n",
+        "pixel_2\n1\n",
+    ],
+)
+def test_a_header_that_says_no_number_of_pixels_is_refused(text: str) -> None:
+    """Before as many names are made as it pretends to have."""
+    with pytest.raises(InvalidBatch, match="header"):
+        decode_batch(text.encode(), format="csv", image_shape=None, max_images=9, max_bytes=9999)
 
 
 def test_only_a_given_image_id_is_written() -> None:

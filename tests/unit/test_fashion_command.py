@@ -18,6 +18,8 @@ from fashion_client.demo import command as demo_command
 from handoff.contracts.errors import ExitCode
 from handoff.settings import REPOSITORY
 
+SERVED = "http://127.0.0.1:9/v1/models/fashion"
+
 pytestmark = pytest.mark.usefixtures("folder")
 
 
@@ -55,11 +57,28 @@ def last_line(result: Result) -> dict[str, object]:
         (["classify", "file:///elsewhere/", "--output", "x.csv"], 5, "name a prefix below it, or another store"),
         (["classify", "none.npy"], 2, "Missing option '--output'"),
         (["classify", "--output", "x.csv"], 2, "Missing argument 'INPUT...'"),
+        (["receive", "--images", "file/x", "--count", "1"], 3, "Error: The pictures cannot be written to file/x"),
+        (["receive", "--shape", "28"], 2, "Invalid value for '--shape'"),
+        (["convert", "none.npy", "x.csv"], 5, "Error: There is no file or folder none.npy"),
+        (["convert", "file", "x.csv"], 5, "is no idx, .csv, .npy, .npz, .png or .jpg file"),
+        (["convert", "file", "x.pdf"], 3, "Error: x.pdf names no format that is written"),
+        (["convert", "file"], 2, "Missing argument 'OUTPUT'"),
         (["receive", "--idle-timeout", "0"], 2, "Invalid value for '--idle-timeout'"),
         (["receive", "--predictions", "file/x.csv"], 3, "Error: The predictions cannot be written to file/x.csv"),
         (["worker", "--model", "none"], 4, "here is no artifact folder none"),
         (["worker", "--model", "folder", "--workers", "2"], 4, "manifest.json is missing"),
         (["worker", "--runtime", "torch"], 3, "worker.runtime (flag) has an unusable value 'torch'"),
+        (["worker", "--runtime", "tf-serving"], 3, "The runtime tf-serving needs the URL of a model"),
+        (
+            ["worker", "--url", "http://s:8501/v1/models/m"],
+            3,
+            "(--url) goes with the runtime tf-serving, not with auto",
+        ),
+        (["worker", "--runtime", "tf-serving", "--url", "s:8501"], 3, "The model's URL 's:8501' names no server"),
+        (["worker", "--runtime", "tf-serving", "--url", SERVED, "--model", "none"], 4, "is no artifact folder none"),
+        (["export", "none", "there"], 4, "here is no artifact folder none"),
+        (["export", "1"], 2, "Missing argument 'DIR'"),
+        (["export", "1", "there", "--version", "-1"], 2, "Invalid value for '--version'"),
         (["worker", "--threads", "-1"], 3, "worker.threads is -1"),
         (["worker", "--log-format", "xml"], 3, "log_format (flag) has an unusable value 'xml': use one of text, json"),
         (["worker", "--health-port", "65536"], 3, "worker.health_port is 65536; it must be at most 65535"),

@@ -66,3 +66,13 @@ def test_an_answer_is_of_a_request_and_a_model() -> None:
     assert ours == answer_fingerprint(REQUEST, msgspec.structs.replace(MODEL, version="2"))
     assert ours != answer_fingerprint(REQUEST, msgspec.structs.replace(MODEL, digest="sha256:" + 64 * "c"))
     assert ours != answer_fingerprint(msgspec.structs.replace(REQUEST, format="npy"), MODEL)
+
+
+def test_a_model_without_a_digest_is_told_from_others_by_name_and_version() -> None:
+    """A remote runtime says no more of what it has classified with."""
+    remote = msgspec.structs.replace(MODEL, digest="")
+    ours = answer_fingerprint(REQUEST, remote)
+    assert ours == answer_fingerprint(REQUEST, msgspec.structs.replace(remote))
+    assert ours != answer_fingerprint(REQUEST, MODEL)
+    assert ours != answer_fingerprint(REQUEST, msgspec.structs.replace(remote, version="2"))
+    assert ours != answer_fingerprint(REQUEST, msgspec.structs.replace(remote, name="other"))

@@ -6,7 +6,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.protocols import UNKNOWN_BACKLOG
 from ml_server import health_server
+from ml_server.answering_model import LocalModel
 from ml_server.health import pages_of
 from ml_server.health_server import Answer, health_served
 from ml_server.recording import End, Serving
@@ -39,9 +40,9 @@ class Probe:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def serve(self, *threads: threading.Thread) -> None:
+    def serve(self, *threads: threading.Thread, fault: Callable[[], str] = str) -> None:
         """Become ready."""
-        self.vitals.serving(Serving(ARTIFACT, threads, lambda: UNKNOWN_BACKLOG))
+        self.vitals.serving(Serving(LocalModel(ARTIFACT).current, threads, lambda: UNKNOWN_BACKLOG, fault))
 
 
 @pytest.fixture
@@ -70,6 +71,18 @@ def test_readiness_follows_the_worker(probe: Probe) -> None:
     said.append(probe.ask("/readyz"))
     assert said == [(503, "starting\n"), (200, "ok\n"), (503, "draining\n")]
     assert probe.ask("/livez") == probe.ask("/healthz") == (200, "ok\n")
+
+
+def test_a_worker_whose_runtime_does_not_answer_is_not_ready(probe: Probe) -> None:
+    """It says why, for as long as that lasts; a new process would be no better off, so it is alive."""
+    faults = ["", "Nothing answers at http://serving.", ""]
+    probe.serve(threading.current_thread(), fault=lambda: faults[0])
+    said = []
+    while faults:
+        said.append(probe.ask("/readyz"))
+        assert probe.ask("/livez") == (200, "ok\n")
+        faults.pop(0)
+    assert said == [(200, "ok\n"), (503, "Nothing answers at http://serving.\n"), (200, "ok\n")]
 
 
 def test_a_worker_without_one_of_its_threads_is_not_alive(probe: Probe) -> None:

@@ -98,6 +98,32 @@ def test_a_bad_pixel_is_named_by_its_place_in_the_file(tmp_path: Path) -> None:
         next(found)
 
 
+def test_labels_come_with_rows_and_from_folders(tmp_path: Path) -> None:
+    """From any place; none where no picture lies in a sub-folder. Pictures of one block have one shape."""
+    (tmp_path / "x.csv").write_text("label,pixel_0\n" + "".join(f"l{n},{n}\n" for n in range(90)), encoding="utf-8")
+    found = list(read_file(tmp_path / "x.csv", Reading(), start=70, most=9))
+    assert [label for block in found for label in block.labels or []] == [f"l{n}" for n in range(70, 90)]
+    (tmp_path / "in" / "Bag").mkdir(parents=True)
+    for name, side in (("Bag/1.png", 2), ("Bag/2.png", 3), ("z.png", 3)):
+        Picture.new("L", (side, side)).save(tmp_path / "in" / name)
+    blocks = list(read_file(tmp_path / "in", Reading(), start=0, most=9))
+    assert [(block.pixels.shape[1], block.labels) for block in blocks] == [(2, ["Bag"]), (3, ["Bag", ""])]
+    (flat,) = read_file(tmp_path / "in" / "Bag", Reading(size=(2, 2)), start=0, most=9)
+    assert (flat.labels, flat.pixels.shape) == (None, (2, 2, 2, 1))
+
+
+def test_rows_have_the_shape_that_is_named(tmp_path: Path) -> None:
+    """Else that of a square, else one row; before they are resized."""
+    (tmp_path / "x.csv").write_text("pixel_0,pixel_1\n7,8\n", encoding="utf-8")
+    for reading, shape in ((Reading(), (1, 2, 1)), (Reading(shape=(2, 1, 1)), (2, 1, 1))):
+        (block,) = read_file(tmp_path / "x.csv", reading, start=0, most=9)
+        assert block.pixels.shape[1:] == shape
+    (block,) = read_file(tmp_path / "x.csv", Reading(size=(4, 1), shape=(2, 1, 1)), start=0, most=9)
+    assert block.pixels.shape == (1, 4, 1, 1)
+    with pytest.raises(DataSetUnavailable, match="images of 2 pixels, which are no 3x1x1"):
+        list(read_file(tmp_path / "x.csv", Reading(shape=(3, 1, 1)), start=0, most=9))
+
+
 def test_rows_and_pictures_are_read_from_any_place(tmp_path: Path) -> None:
     """CSV rows with their ids, pictures by name; each resized where that is asked for."""
     (tmp_path / "x.csv").write_text("image_id,pixel_0\n" + "".join(f"i{n},{n}\n" for n in range(200)), encoding="utf-8")

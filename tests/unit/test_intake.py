@@ -28,10 +28,11 @@ from handoff.contracts.messages import MAX_INLINE_BYTES, AnalysisResponse, encod
 from handoff.contracts.objects import response_uri
 from handoff.contracts.protocols import Message
 from handoff.stores.responses import read_response
+from ml_server.answering_model import LocalModel
 from ml_server.intake import Intake
 from ml_server.outcomes import Reply
 from ml_server.work import Work
-from tests.fakes import MANIFEST, NOW, FakeDelivery, FakeStore, batch_of, delivery_of, upload
+from tests.fakes import ARTIFACT, MANIFEST, NOW, FakeDelivery, FakeStore, batch_of, delivery_of, upload
 
 HEADER = "image_id,label,pixel_0,pixel_1,pixel_2,pixel_3\n"
 
@@ -45,7 +46,7 @@ def store() -> FakeStore:
 @pytest.fixture
 def intake(store: FakeStore) -> Intake:
     """An intake with small bounds."""
-    return Intake(store, manifest=MANIFEST, max_batch_bytes=2000, max_batch_images=8)
+    return Intake(store, model=LocalModel(ARTIFACT), manifest=MANIFEST, max_batch_bytes=2000, max_batch_images=8)
 
 
 def take(intake: Intake, delivery: FakeDelivery) -> Work:

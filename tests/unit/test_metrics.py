@@ -12,6 +12,7 @@ from handoff.contracts.errors import BrokerUnavailable, ExitCode, MissingPackage
 from handoff.contracts.protocols import UNKNOWN_BACKLOG, Backlog, Message
 from handoff.settings import WorkerSettings
 from ml_server import backlog_readings
+from ml_server.answering_model import LocalModel
 from ml_server.backlog_readings import BacklogReadings
 from ml_server.health import Recorders, health_recorded
 from ml_server.metrics import STAGES, Metrics
@@ -58,7 +59,7 @@ def watched() -> Watched:
 
 def serving(backlog: Backlog = UNKNOWN_BACKLOG) -> Serving:
     """What a worker that is ready says."""
-    return Serving(ARTIFACT, [threading.current_thread()], lambda: backlog)
+    return Serving(LocalModel(ARTIFACT).current, [threading.current_thread()], lambda: backlog)
 
 
 def test_each_outcome_is_counted_with_its_code(watched: Watched) -> None:

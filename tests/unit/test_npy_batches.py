@@ -54,6 +54,25 @@ def test_npy_brings_the_pixels_back() -> None:
     assert (batch.image_ids, batch.labels) == (["0", "1", "2", "3", "4"], None)
 
 
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [((5, 4, 3, 1), (4, 3, 1)), ((5, 4, 3), (4, 3, 1)), ((5, 12), (1, 12, 1)), ((5, 2, 2, 3), (2, 2, 3))],
+)
+def test_without_a_shape_an_npy_batch_has_its_own(shape: tuple[int, ...], found: tuple[int, ...]) -> None:
+    """Flat rows are images of one row."""
+    data = npy(IMAGES.reshape(shape))
+    images = decode_batch(data, format="npy", image_shape=None, max_images=10, max_bytes=1000).images
+    assert images.shape == (5, *found)
+    assert np.array_equal(images.ravel(), IMAGES.ravel())
+
+
+@pytest.mark.parametrize("shape", [(60,), (5, 3, 2, 2, 1)])
+def test_an_array_of_other_axes_has_no_shape_of_images(shape: tuple[int, ...]) -> None:
+    """It is refused, not guessed."""
+    with pytest.raises(InvalidBatch, match="expected"):
+        decode_batch(npy(IMAGES.reshape(shape)), format="npy", image_shape=None, max_images=99, max_bytes=1000)
+
+
 @pytest.mark.parametrize("shape", [(5, 4, 3, 1), (5, 4, 3), (5, 12)])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])

@@ -43,7 +43,7 @@ def test_conda_understands_every_line() -> None:
         assert rattler.MatchSpec(line, strict=True).name is not None
 
 
-@pytest.mark.parametrize("lock", ["run.lock", "dev.lock", "build.lock", "worker.lock", "client.lock"])
+@pytest.mark.parametrize("lock", ["run.lock", "dev.lock", "build.lock", "worker.lock", "client.lock", "kserve.lock"])
 def test_locks_pin_hashes_and_name_no_index(lock: str) -> None:
     """A lock file pins every package by hash and leaves the index to whoever installs."""
     text = (ROOT / "requirements" / lock).read_text()

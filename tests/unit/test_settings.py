@@ -108,6 +108,12 @@ def test_text_becomes_the_settings_type(tmp_path: Path) -> None:
         ("worker: {max_batch_bytes: 0}", "worker.max_batch_bytes is 0"),
         ("worker: {max_batch_images: 0}", "worker.max_batch_images is 0"),
         ("worker: {threads: -1}", "worker.threads is -1; it must be at least 0"),
+        ("worker: {serving_url: 'http://s/v1/models/m'}", "serving_url .--url. goes with the runtime tf-serving, not"),
+        ("worker: {runtime: tf-serving}", "needs the URL of a model, worker.serving_url: use --url http://HOST:8501"),
+        ("worker: {runtime: tf-serving, serving_url: 'http://s/x'}", "The model's URL 'http://s/x' names no model"),
+        ("worker: {serving_timeout_s: 0}", "worker.serving_timeout_s is 0.0; it must be at least 0.1"),
+        ("worker: {serving_patience_s: -1}", "worker.serving_patience_s is -1.0; it must be at least 0"),
+        ("worker: {serving_patience_s: 301}", "worker.serving_patience_s is 301; it must be at most 300"),
         ("worker: {health_port: -1}", "worker.health_port is -1; it must be at least 0"),
         ("worker: {health_port: 65536}", "worker.health_port is 65536; it must be at most 65535"),
         ("log_format: xml", "log_format .* unusable value 'xml': use one of text, json"),
@@ -210,3 +216,35 @@ def test_the_model_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.
     assert model_path(settings).resolve() == own
     missing = Settings(worker=WorkerSettings(model="nowhere/1"))
     assert model_path(missing) == Path("nowhere/1")
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        ({"ML_APP_BROKER": "google-pubsub", "GOOGLE_CLOUD_PROJECT": "shop"}, "pubsub://shop"),
+        ({"ML_APP_BROKER": "apache-kafka"}, "kafka://localhost:9092"),
+        ({"ML_APP_BROKER": "apache-kafka", "KAFKA_BOOTSTRAP_SERVERS": "a:1,b:2"}, "kafka://a:1,b:2"),
+    ],
+)
+def test_the_earlier_names_of_brokers_are_understood(tmp_path: Path, environment: dict[str, str], url: str) -> None:
+    """They go before the settings file, as every variable does."""
+    resolved = resolve(tmp_path, "broker: embedded:q.db", environment=environment)
+    assert origin_of(resolved, "broker") == (url, "environment ML_APP_BROKER")
+
+
+def test_an_earlier_name_gives_way_to_a_url(tmp_path: Path) -> None:
+    """Also one that stands for nothing."""
+    environment = {"ML_APP_BROKER": "no-such-broker"}
+    assert origin_of(resolve(tmp_path, environment=environment, broker="embedded:q.db"), "broker")[1] == "flag"
+    environment |= {"FASHION_BROKER": "pubsub://p"}
+    assert origin_of(resolve(tmp_path, environment=environment), "broker")[1] == "environment FASHION_BROKER"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("google-pubsub", "GOOGLE_CLOUD_PROJECT names no project"), ("rabbitmq", "'rabbitmq'")]
+)
+def test_an_earlier_name_that_says_too_little_is_refused(tmp_path: Path, name: str, said: str) -> None:
+    """In a sentence that names what to set."""
+    with pytest.raises(SettingsInvalid, match=said) as refused:
+        resolve(tmp_path, environment={"ML_APP_BROKER": name})
+    assert "FASHION_BROKER" in str(refused.value)

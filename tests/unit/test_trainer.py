@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from classifiers.loading import load_model
 from handoff.artifacts import Artifact, read_artifact
 from handoff.contracts.errors import ArtifactInvalid, ExitCode
 from ml_model_development.code.build_model import command
@@ -111,6 +112,7 @@ def test_a_training_writes_a_whole_artifact(built: Artifact) -> None:
         "most_wrong.png",
         "reliability.png",
         "report.html",
+        "saved_model",
     }
     manifest = built.manifest
     assert (manifest.name, manifest.version, manifest.preset, manifest.seed) == ("made-up", "3", "tiny", 5)
@@ -148,6 +150,19 @@ def test_the_graph_takes_raw_pixels_and_any_count(built: Artifact, data_set: Dat
     assert whole.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
     alone = session.run(None, {"images": data_set.test.images[:1]})[0]
     assert alone[0] == pytest.approx(whole[0], abs=1e-5)
+
+
+def test_the_saved_model_is_served_as_it_lies_there(built: Artifact, data_set: DataSet) -> None:
+    """The folder of its version has what TensorFlow Serving needs; the manifest answers for it, and it agrees."""
+    from ml_model_development.code.saved_model import classify_with_saved_model
+
+    assert [path.name for path in (built.path / "saved_model").iterdir()] == ["3"]
+    assert "saved_model/3/saved_model.pb" in built.manifest.saved_model
+    assert "saved_model/3/variables/variables.index" in built.manifest.saved_model
+    images = data_set.test.images
+    found = classify_with_saved_model(built.path / "saved_model" / "3", images)
+    reference = load_model(built.path / "model.keras", runtime="keras")[0].classify(images)
+    assert np.abs(found - reference).max() <= 1e-6
 
 
 def test_the_reference_loads_and_agrees_with_the_graph(built: Artifact, data_set: DataSet) -> None:

@@ -16,6 +16,7 @@ from handoff.contracts.objects import predictions_uri, response_uri
 from handoff.contracts.predictions import decode_predictions, encode_predictions
 from handoff.contracts.protocols import Message
 from handoff.contracts.topology import Topology
+from ml_server.answering_model import LocalModel
 from ml_server.intake import Intake
 from ml_server.micro_batches import MicroBatches
 from ml_server.results import Results
@@ -55,13 +56,14 @@ class Service:
 
     def worker(self, subscription: FakeSubscription) -> Worker:
         """Put a worker together."""
-        intake = Intake(self.store, manifest=MANIFEST, max_batch_bytes=10_000, max_batch_images=100)
+        model = LocalModel(ARTIFACT)
+        intake = Intake(self.store, model=model, manifest=MANIFEST, max_batch_bytes=10_000, max_batch_images=100)
         return Worker(
             subscription,
             intake=intake,
             micro_batches=MicroBatches(size=self._micro_batch, max_waiting=100),
             classifiers=[self.classifier],
-            results=Results(self.store, artifact=ARTIFACT, worker=self.name),
+            results=Results(self.store, model=model, labels=MANIFEST.labels, worker=self.name),
             settlement=Settlement(self.broker, topology=Topology(), worker=self.name),
             transfer_threads=2,
             max_attempts=MAX_ATTEMPTS,

@@ -72,9 +72,9 @@ class KafkaBroker:
             )
         joined = KafkaSubscription(holdings, parking=parking, retries=retries, discard=discard)
         handover = Handover(subscription, holdings=holdings, publisher=self._publisher, parking=parking)
-        joined.start(self._lanes(subscription, holdings, handover, joined))
         with self._lock:
             self._subscriptions.append(joined)
+        joined.start(self._lanes(subscription, holdings, handover, joined))
         return joined
 
     def declare(self, topology: Topology) -> list[str]:

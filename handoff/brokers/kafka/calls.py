@@ -19,7 +19,7 @@ _UNKNOWN = {
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes begin so
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
 }
-_REFUSED = {
+REFUSED = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.INVALID_CONFIG,
@@ -46,7 +46,7 @@ def meaning(error: KafkaError, what: str) -> FashionError:
         return SettingsInvalid(f"Cannot {what}: Kafka knows no such topic; run `fashion init`.")
     if code in _TOO_LARGE:
         return MalformedMessage(f"Cannot {what}: Kafka takes no message of that size ({said}).")
-    if code in _REFUSED:
+    if code in REFUSED:
         return SettingsInvalid(f"Cannot {what}; Kafka refuses: {said}")
     return BrokerUnavailable(f"Cannot {what}; Kafka does not answer: {said}")
 

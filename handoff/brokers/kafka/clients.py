@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, Producer, ShareConsumer
+from confluent_kafka import Consumer, KafkaError, Producer, ShareConsumer
 from confluent_kafka.admin import AdminClient
 
 from handoff.brokers.kafka.address import Address
-from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, translated
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, REFUSED, translated
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ _PREFETCHED_KBYTES = 16 * 1024
 _WAITING_KBYTES = 64 * 1024
 # What a topic takes unconfigured (`max.message.bytes`); librdkafka's own bound is lower.
 _MESSAGE_BYTES = 1_048_588
+# Of syslog's levels, librdkafka's own.
+_CRITICAL = 2
 # Records of one poll of a share consumer, which are its own until the last of them is settled: few, so that a worker
 # leaves something to its peers.
 SHARE_POLL_RECORDS = 16
@@ -34,6 +36,8 @@ class Clients:
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        self.refusal: KafkaError | None = None
+        """Why a broker hung up, if one did: what is asked of it only ever runs out of time."""
 
     def producer(self) -> Producer:
         """Confirms a record when every replica that counts has it, once and in order."""
@@ -97,8 +101,15 @@ class Clients:
                 {
                     "bootstrap.servers": self._address.servers,
                     "message.max.bytes": _MESSAGE_BYTES,
+                    # What matters of its errors comes as exceptions; it would repeat them several times a second.
+                    "log_level": _CRITICAL,
                     **self._address.properties,
                     **configuration,
                     "logger": _log,
+                    "error_cb": self._hear,
                 }
             )
+
+    def _hear(self, error: KafkaError) -> None:
+        if error.code() in REFUSED:
+            self.refusal = error

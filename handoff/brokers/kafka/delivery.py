@@ -50,7 +50,7 @@ class Holdings:
         self._changed = threading.Condition()
         self._ready: deque[KafkaDelivery] = deque()
         self._held: dict[KafkaDelivery, None] = {}
-        self._failure: FashionError | None = None
+        self.failure: FashionError | None = None
         self._closed = False
         self._moved_at = time.monotonic()
 
@@ -91,10 +91,10 @@ class Holdings:
         """
         with self._changed:
             # Bounded, so that a signal's handler gets its turn on every platform.
-            while not self._changed.wait_for(lambda: self._ready or self._closed or self._failure, 1.0):
+            while not self._changed.wait_for(lambda: self._ready or self._closed or self.failure, 1.0):
                 pass
-            if self._failure and not self._ready:
-                raise self._failure
+            if self.failure and not self._ready:
+                raise self.failure
             return None if self._closed or not self._ready else self._ready.popleft()
 
     def release(self, delivery: KafkaDelivery) -> bool:
@@ -137,7 +137,7 @@ class Holdings:
     def fail(self, error: FashionError) -> None:
         """End the iteration with an error."""
         with self._changed:
-            self._failure = error
+            self.failure = error
             self._changed.notify_all()
 
     def close(self) -> None:

@@ -70,12 +70,17 @@ class GroupLane:
         self._partitions = Partitions(spec.topic)
         self._fetched: deque[Record] = deque()
         self._outage = Outage(give_up_after_s=OUTAGE_S)
+        self._joined = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-group", daemon=True)
 
     def start(self) -> None:
         """Begin to fetch."""
         self._thread.start()
+
+    def wait_joined(self, timeout_s: float) -> None:
+        """Wait until it has partitions, or as long as said: there may be none left for it."""
+        self._joined.wait(timeout_s)
 
     def close(self) -> None:
         """Fetch no more, and leave the group."""
@@ -111,7 +116,8 @@ class GroupLane:
                 self._wait_out(problem)
             except FashionError as error:
                 self._holdings.fail(error)
-                return
+                self._closed.set()
+        self._joined.set()
 
     def _serve(self) -> None:
         """Fetch with one consumer, until it is closed or of no use any more."""
@@ -215,6 +221,7 @@ class GroupLane:
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ledgers = committed_ledgers(consumer, partitions, timeout_s=ANSWER_WITHIN_S)
         self._partitions.add(ledgers)
+        self._joined.set()
         self._membership.assign(
             consumer,
             [TopicPartition(self._spec.topic, number, each.committed_offset) for number, each in ledgers.items()],

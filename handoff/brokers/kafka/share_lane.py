@@ -10,10 +10,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, ShareConsumer
+from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, ShareConsumer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from handoff.brokers.kafka.calls import error_of, meaning
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 SPARE_AFTER_S = 1.0
 # Of the time a record is locked; beyond it, its delivery goes on with a lease on the retry topic.
 PARK_SHARE = 1 / 3
+# Brokers lock no longer (`group.share.max.record.lock.duration.ms`), whatever the ack deadline is.
+LONGEST_LOCK_S = 60.0
 # A record released that often is given a new start on the topic, because brokers drop one after 5
 # (`group.share.delivery.count.limit`) without a word.
 MOST_DELIVERIES = 4
@@ -62,18 +65,24 @@ class ShareLane:
         self._holdings = holdings
         self._handover = handover
         self._settle = settle
+        self._park_after_s = min(spec.ack_deadline_s, LONGEST_LOCK_S) * PARK_SHARE
         self._fetched: deque[_Fetched] = deque()
         self._open: dict[_Place, float] = {}
         """Records of the last poll that are not acknowledged, and when they came."""
         self._ended: dict[_Place, AcknowledgeType] = {}
         self._changed = threading.Condition()
         self._outage = Outage(give_up_after_s=OUTAGE_S)
+        self._joined = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-share", daemon=True)
 
     def start(self) -> None:
         """Begin to fetch."""
         self._thread.start()
+
+    def wait_joined(self, timeout_s: float) -> None:
+        """Wait until the cluster has taken it for a member, or as long as said."""
+        self._joined.wait(timeout_s)
 
     def close(self) -> None:
         """Fetch no more, and leave the group."""
@@ -108,12 +117,15 @@ class ShareLane:
                 self._serve()
             except KafkaException as problem:
                 self._wait_out(error_of(problem))
+        self._joined.set()
 
     def _serve(self) -> None:
         """Fetch with one consumer, until it is closed or of no use any more."""
         consumer = self._connect()
         try:
+            consumer.set_acknowledgement_commit_callback(self._complain)
             consumer.subscribe([self._spec.topic])
+            _log.info("%s is read as a share group, for the broker's URL says so", self._spec.name)
             while not self._closed.is_set():
                 if self._open:
                     self._work_off(consumer)
@@ -151,6 +163,7 @@ class ShareLane:
                 raise KafkaException(error)
             self._outage.end()
             self._accept(found)
+        self._joined.set()
         self._deliver()
 
     def _accept(self, found: KafkaMessage) -> None:
@@ -179,10 +192,10 @@ class ShareLane:
         while self._fetched and now - self._fetched[0].fetched_at > SPARE_AFTER_S:
             spare = self._fetched.popleft()
             self._send_back(spare.record, attempts=spare.attempt - 1)
-        if min(self._open.values(), default=now) < now - self._spec.ack_deadline_s * PARK_SHARE:
+        if min(self._open.values(), default=now) < now - self._park_after_s:
             self._park(wait_s=0.0)
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._closed.is_set() or not self._open, LOOK_S)
+            self._changed.wait_for(lambda: len(self._ended) == len(self._open) or self._closed.is_set(), LOOK_S)
 
     def _deliver(self) -> None:
         room = self._holdings.room(0.0)
@@ -197,11 +210,16 @@ class ShareLane:
                 self._fetched.popleft()
 
     def _acknowledge(self, consumer: ShareConsumer) -> None:
+        """Acknowledge the records of the last poll, once every one of them has ended.
+
+        Together, for of records that are acknowledged out of their order in several commits brokers refused a part
+        (INVALID_REQUEST, librdkafka 2.16), and delivered those again.
+        """
         with self._changed:
-            ended, self._ended = self._ended, {}
-            for place in ended:
-                del self._open[place]
-        for (partition, offset), how in ended.items():
+            if len(self._ended) < len(self._open):
+                return
+            ended, self._open, self._ended = sorted(self._ended.items()), {}, {}
+        for (partition, offset), how in ended:
             consumer.acknowledge_offset(self._spec.topic, partition, offset, how)
         if ended:
             consumer.commit_async()
@@ -213,13 +231,18 @@ class ShareLane:
     def _is_mine(self, delivery: KafkaDelivery) -> bool:
         return delivery.lease is None and delivery.settle_record == self.settle_record
 
+    def _complain(self, offsets: Mapping[TopicPartition, AbstractSet[int]], problem: KafkaException | None) -> None:
+        if problem is not None:
+            count = sum(map(len, offsets.values()))
+            _log.warning("%d messages may come again: %s", count, error_of(problem).str())
+
     def _give_up(self, consumer: ShareConsumer) -> None:
         """Leave nothing locked."""
         for delivery in self._holdings.take_back(self._is_mine):
             self._send_back(delivery.record, attempts=delivery.attempt - 1)
         for each in self._fetched:
             self._send_back(each.record, attempts=each.attempt - 1)
-        wait_s = min(self._spec.ack_deadline_s * PARK_SHARE, LONGEST_HANDOVER_S)
+        wait_s = min(self._park_after_s, LONGEST_HANDOVER_S)
         self._park(wait_s=wait_s)
         with self._changed:
             for place in self._open:

@@ -10,12 +10,18 @@ from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery
 from handoff.brokers.kafka.parking import Parking
 from handoff.brokers.kafka.retries import Retries
 
+# A group tells a new member of its partitions with a heartbeat, every 5 s where nothing else is set.
+JOIN_WITHIN_S = 12.0
+
 
 class Lane(Protocol):
     """Fetches records and has them yielded, from a thread of its own."""
 
     def start(self) -> None:
         """Begin to fetch."""
+
+    def wait_joined(self, timeout_s: float) -> None:
+        """Wait until it may fetch, or as long as said."""
 
     def close(self) -> None:
         """Fetch no more, give back what was not yielded, and leave what it belongs to, soon."""
@@ -45,11 +51,18 @@ class KafkaSubscription:
         self._is_closed = False
 
     def start(self, lanes: Sequence[Lane]) -> None:
-        """Begin to fetch, to keep leases and to bring back what is due."""
+        """Begin to fetch, to keep leases and to bring back what is due; returns when it has joined, where it can.
+
+        Raises: SettingsInvalid: the cluster refuses
+        """
         self._lanes = lanes
         for part in (self._parking, self._retries, *lanes):
             if part is not None:
                 part.start()
+        for lane in lanes:
+            lane.wait_joined(JOIN_WITHIN_S)
+        if self._holdings.failure is not None:
+            raise self._holdings.failure
 
     def __iter__(self) -> Iterator[KafkaDelivery]:
         """Yield deliveries until `close`.

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, TopicDescription
 
-from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of, translated
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of, meaning, translated
+from handoff.contracts.errors import BrokerUnavailable
 
 
 class Topics:
     """Looks topics up; what was found once is not looked up again by `has`."""
 
-    def __init__(self, admin: AdminClient) -> None:
+    def __init__(self, admin: AdminClient, *, refusal: Callable[[], KafkaError | None]) -> None:
+        """`refusal` says why brokers hung up on this process, if they did."""
         self._admin = admin
+        self._refusal = refusal
         self._known: set[str] = set()
         self._lock = threading.Lock()
 
@@ -37,8 +40,17 @@ class Topics:
 
         Raises: BrokerUnavailable; SettingsInvalid: not allowed to look
         """
+        what = f"look up {', '.join(names)}"
+        try:
+            return self._describe(names, what)
+        except BrokerUnavailable as unanswered:
+            self._admin.poll(0.0)  # brings the news of the connection
+            refusal = self._refusal()
+            raise unanswered if refusal is None else meaning(refusal, what) from unanswered
+
+    def _describe(self, names: Sequence[str], what: str) -> dict[str, TopicDescription]:
         found = {}
-        with translated(f"look up {', '.join(names)}"):
+        with translated(what):
             asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=ANSWER_WITHIN_S)
             for name, answer in asked.items():
                 try:
