@@ -88,3 +88,6 @@ class Ledger:
             distance, attempts = map(int, entry.split(":"))
             self._open[offset + distance] = attempts
         self._next = offset + int(following)
+        is_whole = self.committed_offset == offset and max(self._open, default=offset - 1) < self._next
+        if not is_whole or min(self._open.values(), default=0) < 0:
+            raise ValueError("no text of a ledger: it would have messages done that nobody had")
