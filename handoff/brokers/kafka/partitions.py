@@ -95,8 +95,7 @@ class Partitions:
 
         Raises: KafkaException
         """
-        with self._changed:
-            commit_ledgers(consumer, self._topic, self._ledgers, is_asynchronous=is_asynchronous)
+        commit_ledgers(consumer, self._topic, self._ledgers, lock=self._changed, is_asynchronous=is_asynchronous)
 
     def touch(self) -> None:
         """Have the next commit hold every partition, for one of those before may have been refused unheard."""
