@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Collection
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -68,7 +67,6 @@ class GroupLane:
         self._handover = handover
         self._settle = settle
         self._partitions = Partitions(spec.topic)
-        self._fetched: deque[Record] = deque()
         self._outage = Outage(give_up_after_s=OUTAGE_S)
         self._joined = threading.Event()
         self._closed = threading.Event()
@@ -129,7 +127,6 @@ class GroupLane:
             self._give_up(consumer, None)
         finally:
             self._partitions.drop()
-            self._fetched.clear()
             consumer.close()
 
     def _wait_out(self, problem: KafkaException) -> None:
@@ -149,10 +146,9 @@ class GroupLane:
         if room:
             self._membership.resume(consumer)
             self._fetch(consumer, room)
-            records = [self._fetched[position] for position in range(min(room, len(self._fetched)))]
-            fitting = self._holdings.fitting([record.message for record in records])
+            fitting = self._holdings.fitting([record.message for record in self._partitions.waiting(room)])
             if fitting:
-                self._deliver(consumer, [self._fetched.popleft() for _ in range(fitting)])
+                self._deliver(consumer, self._partitions.take(fitting))
         elif self._holdings.still_s() > PAUSE_AFTER_S:
             stall_s = min(self._spec.ack_deadline_s * STALL_SHARE, LONGEST_STALL_S)
             self._membership.stand_by(consumer, leaving=self._holdings.still_s() > stall_s)
@@ -161,9 +157,9 @@ class GroupLane:
         self._partitions.commit(consumer, is_asynchronous=True)
 
     def _fetch(self, consumer: Consumer, room: int) -> None:
-        self._fetched.extendleft(reversed(self._partitions.due_again()))
-        if len(self._fetched) < room:
-            found = consumer.poll(0.0 if self._fetched else LOOK_S)
+        waiting = len(self._partitions.waiting(room))
+        if waiting < room:
+            found = consumer.poll(0.0 if waiting else LOOK_S)
             if found is not None:
                 for each in [found, *(consumer.consume(room - 1, 0.0) if room > 1 else ())]:
                     self._accept(each)
@@ -177,13 +173,8 @@ class GroupLane:
         self._outage.end()
         self._membership.heard()
         record = record_of(found)
-        if not self._partitions.wants(record):
-            return
-        if self._spec.only_client_id not in {None, record.message.attributes.get(CLIENT_ID_ATTRIBUTE)}:
-            self._partitions.begin([record])
-            self._partitions.end(record)
-            return
-        self._fetched.append(record)
+        is_for_us = self._spec.only_client_id in {None, record.message.attributes.get(CLIENT_ID_ATTRIBUTE)}
+        self._partitions.accept(record, is_for_us=is_for_us)
 
     def _deliver(self, consumer: Consumer, records: list[Record]) -> None:
         """Have these counted for good, then yielded."""
@@ -193,7 +184,7 @@ class GroupLane:
         except KafkaException as problem:
             for record, _ in begun:
                 self._partitions.undo(record)
-            self._fetched.extendleft(reversed(records))
+            self._partitions.put_back(records)
             if error_of(problem).code() not in _REBALANCING:
                 raise
             self._accept(consumer.poll(LOOK_S))
@@ -235,12 +226,13 @@ class GroupLane:
         numbers = {each.partition for each in partitions}
         _log.warning("%d partitions of %s went to others unasked", len(numbers), self._spec.topic)
         self._partitions.drop(numbers)
-        self._take_back(_of(numbers), numbers)
+        self._holdings.take_back(_of(numbers))
 
     def _give_up(self, consumer: Consumer, numbers: Collection[int] | None) -> None:
         """Leave these partitions, or all, so that another member begins where this one ended."""
         of_these = _of(numbers)
-        self._take_back(of_these, numbers)
+        for delivery in self._holdings.take_back(of_these):
+            self._partitions.undo(delivery.record)
         wait_s = min(self._spec.ack_deadline_s / 3, LONGEST_HANDOVER_S)
         for record in self._handover.park(of_these, wait_s=wait_s):
             self._partitions.end(record)
@@ -251,12 +243,6 @@ class GroupLane:
         except KafkaException as problem:
             _log.warning("what was done of %s may be done again: %s", self._spec.topic, error_of(problem).str())
         self._partitions.drop(numbers)
-
-    def _take_back(self, wanted: Callable[[KafkaDelivery], bool], numbers: Collection[int] | None) -> None:
-        kept = [] if numbers is None else [record for record in self._fetched if record.partition not in numbers]
-        self._fetched = deque(kept)
-        for delivery in self._holdings.take_back(wanted):
-            self._partitions.undo(delivery.record)
 
 
 def _of(numbers: Collection[int] | None) -> Callable[[KafkaDelivery], bool]:

@@ -1,10 +1,12 @@
-"""The partitions that one consumer has: a ledger each, and what is to be delivered again from here."""
+"""The partitions that one consumer has: a ledger each, and what of them is to be delivered, or again, from here."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 
 from confluent_kafka import Consumer
 
@@ -19,6 +21,7 @@ class Partitions:
     def __init__(self, topic: str) -> None:
         self._topic = topic
         self._ledgers: dict[int, Ledger] = {}
+        self._fetched: deque[Record] = deque()
         self._again: list[tuple[float, Record]] = []
         self._moving: set[tuple[int, int]] = set()
         self._changed = threading.Condition()
@@ -33,13 +36,38 @@ class Partitions:
         with self._changed:
             gone = set(self._ledgers) if numbers is None else set(numbers)
             self._ledgers = {number: each for number, each in self._ledgers.items() if number not in gone}
+            self._fetched = deque(record for record in self._fetched if record.partition not in gone)
             self._again = [(due_at, record) for due_at, record in self._again if record.partition not in gone]
 
-    def wants(self, record: Record) -> bool:
-        """Whether a record that was fetched is of a partition here, and not done."""
+    def accept(self, record: Record, *, is_for_us: bool) -> None:
+        """Keep a record that was fetched for its delivery, unless it is done, of another's partition, or for others."""
         with self._changed:
             ledger = self._ledgers.get(record.partition)
-            return ledger is not None and not ledger.is_done(record.offset)
+            if ledger is None or ledger.is_done(record.offset):
+                return
+            if is_for_us:
+                self._fetched.append(record)
+            else:
+                ledger.begin(record.offset)
+                ledger.end(record.offset)
+
+    def waiting(self, count: int) -> list[Record]:
+        """The first of what is to be delivered, those that come again before the others."""
+        with self._changed:
+            now = time.monotonic()
+            self._fetched.extendleft(record for due_at, record in reversed(self._again) if due_at <= now)
+            self._again = [(due_at, record) for due_at, record in self._again if due_at > now]
+            return list(islice(self._fetched, count))
+
+    def take(self, count: int) -> list[Record]:
+        """Take the first of what was waiting."""
+        with self._changed:
+            return [self._fetched.popleft() for _ in range(count)]
+
+    def put_back(self, records: Sequence[Record]) -> None:
+        """Have these wait again, before all others."""
+        with self._changed:
+            self._fetched.extendleft(reversed(records))
 
     def begin(self, records: Iterable[Record]) -> list[tuple[Record, int]]:
         """Count a delivery of each of these; beside each, how many this record has had."""
@@ -71,14 +99,6 @@ class Partitions:
             if record.partition in self._ledgers:
                 self._again.append((time.monotonic() + delay_s, record))
             self._changed.notify_all()
-
-    def due_again(self) -> list[Record]:
-        """Take what is due to be delivered again."""
-        with self._changed:
-            now = time.monotonic()
-            due = [record for due_at, record in self._again if due_at <= now]
-            self._again = [(due_at, record) for due_at, record in self._again if due_at > now]
-            return due
 
     def move(self, record: Record) -> None:
         """A record is on its way to another topic, and is done or comes again when that is decided."""
