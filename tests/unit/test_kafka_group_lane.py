@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka import KafkaError
 
 from handoff.brokers.kafka.delivery import Holdings
 from handoff.brokers.kafka.group_lane import GroupLane
 from handoff.brokers.kafka.handover import Handover
+from handoff.brokers.kafka.ledger import Ledger
 from handoff.brokers.kafka.membership import Membership
 from handoff.brokers.kafka.parking import Parking
 from handoff.brokers.kafka.subscription import KafkaSubscription
@@ -136,3 +136,39 @@ class TestCommits:
         delivery.ack()
         wait_until(lambda: cluster.lost_commits == 0)
         wait_until(lambda: committed(cluster) == (1, "1 0 "))
+
+
+class TestTemporary:
+    """A client's own subscription: one reader of all partitions, which passes over what is for others."""
+
+    SPEC = SubscriptionSpec(name="read", topic="requests", only_client_id="c-1", temporary=True)
+
+    def test_what_is_for_others_is_passed_over(self, cluster: FakeCluster, join: Join) -> None:
+        """It is done unseen, and what was not fetched before is fetched by nobody else."""
+        worker = join(spec=self.SPEC)
+        for client in (b"c-2", b"c-1", b"c-2", b"c-3"):
+            cluster.append("requests", Message(body=client, attributes={"client_id": client.decode()}))
+        publish(cluster, b"nobody's")
+        (delivery,) = Consumer(worker.subscription).take()
+        assert delivery.message.body == b"c-1"
+        delivery.ack()
+        wait_until(lambda: committed(cluster) == (5, "1 0 "))
+        assert worker.clients.protocols == ["classic"]
+
+    def test_what_waits_for_room_is_not_done_with_what_is_behind_it(self, cluster: FakeCluster, join: Join) -> None:
+        """A message that does not fit yet, then one for others: whoever dies then finds the first one again."""
+        worker = join(limits=Limits(max_images=4), spec=self.SPEC)
+        consumer = Consumer(worker.subscription)
+        small, large = ({"client_id": "c-1", "ce-imagecount": count} for count in "19")
+        cluster.append("requests", Message(body=b"first", attributes=small))
+        consumer.take()[0].ack()
+        with cluster.changed:  # all of them come with one fetch
+            for body, attributes in ((b"held", small), (b"waits", large), (b"other", {"client_id": "c-2"})):
+                cluster.append("requests", Message(body=body, attributes=attributes))
+        (held,) = consumer.take()
+        wait_until(lambda: worker.clients.consumers[-1].positions[0] == 4)
+        wait_until(lambda: Ledger(*committed(cluster)).next_offset == 4)
+        known = Ledger(*committed(cluster))
+        assert [known.is_done(offset) for offset in range(4)] == [True, False, False, True]
+        held.ack()
+        assert bodies(consumer.take()) == [b"waits"]

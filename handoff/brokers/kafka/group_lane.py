@@ -21,7 +21,6 @@ from handoff.brokers.kafka.offsets import committed_ledgers
 from handoff.brokers.kafka.partitions import Partitions
 from handoff.brokers.kafka.records import Record, record_of
 from handoff.brokers.outage import Outage
-from handoff.contracts.envelope import CLIENT_ID_ATTRIBUTE
 from handoff.contracts.errors import FashionError
 from handoff.contracts.topology import SubscriptionSpec
 
@@ -66,7 +65,7 @@ class GroupLane:
         self._holdings = holdings
         self._handover = handover
         self._settle = settle
-        self._partitions = Partitions(spec.topic)
+        self._partitions = Partitions(spec.topic, only_client_id=spec.only_client_id)
         self._outage = Outage(give_up_after_s=OUTAGE_S)
         self._joined = threading.Event()
         self._closed = threading.Event()
@@ -172,9 +171,7 @@ class GroupLane:
             raise KafkaException(error)
         self._outage.end()
         self._membership.heard()
-        record = record_of(found)
-        is_for_us = self._spec.only_client_id in {None, record.message.attributes.get(CLIENT_ID_ATTRIBUTE)}
-        self._partitions.accept(record, is_for_us=is_for_us)
+        self._partitions.accept(record_of(found))
 
     def _deliver(self, consumer: Consumer, records: list[Record]) -> None:
         """Have these counted for good, then yielded."""

@@ -13,13 +13,16 @@ from confluent_kafka import Consumer
 from handoff.brokers.kafka.ledger import Ledger
 from handoff.brokers.kafka.offsets import commit_ledgers
 from handoff.brokers.kafka.records import Record
+from handoff.contracts.envelope import CLIENT_ID_ATTRIBUTE
 
 
 class Partitions:
     """Ledgers by partition; thread-safe. What concerns a partition that has gone does nothing."""
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, *, only_client_id: str | None) -> None:
+        """With `only_client_id`, messages for others are done as soon as they are fetched."""
         self._topic = topic
+        self._only_client_id = only_client_id
         self._ledgers: dict[int, Ledger] = {}
         self._fetched: deque[Record] = deque()
         self._again: list[tuple[float, Record]] = []
@@ -39,17 +42,20 @@ class Partitions:
             self._fetched = deque(record for record in self._fetched if record.partition not in gone)
             self._again = [(due_at, record) for due_at, record in self._again if record.partition not in gone]
 
-    def accept(self, record: Record, *, is_for_us: bool) -> None:
-        """Keep a record that was fetched for its delivery, unless it is done, of another's partition, or for others."""
+    def accept(self, record: Record) -> None:
+        """Keep a record that was fetched for its delivery, unless it is done, for others, or of another's partition."""
         with self._changed:
             ledger = self._ledgers.get(record.partition)
             if ledger is None or ledger.is_done(record.offset):
                 return
-            if is_for_us:
-                self._fetched.append(record)
-            else:
+            if self._only_client_id is not None:
+                # In its turn, whoever it is for: a ledger takes what it was not told of for gone.
                 ledger.begin(record.offset)
-                ledger.end(record.offset)
+                if record.message.attributes.get(CLIENT_ID_ATTRIBUTE) != self._only_client_id:
+                    ledger.end(record.offset)
+                    return
+                ledger.undo(record.offset)
+            self._fetched.append(record)
 
     def waiting(self, count: int) -> list[Record]:
         """The first of what is to be delivered, those that come again before the others."""
