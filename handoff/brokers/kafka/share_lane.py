@@ -198,16 +198,12 @@ class ShareLane:
             self._changed.wait_for(lambda: len(self._ended) == len(self._open) or self._closed.is_set(), LOOK_S)
 
     def _deliver(self) -> None:
-        room = self._holdings.room(0.0)
-        waiting = [self._fetched[position] for position in range(min(room, len(self._fetched)))]
-        fitting = self._holdings.fitting([each.record.message for each in waiting]) if waiting else 0
         deliveries = [
             KafkaDelivery(each.record, attempt=each.attempt, settle=self._settle, settle_record=self.settle_record)
-            for each in waiting[:fitting]
+            for each in self._fetched
         ]
-        if deliveries and self._holdings.add(deliveries):
-            for _ in deliveries:
-                self._fetched.popleft()
+        for _ in range(self._holdings.add_fitting(deliveries)):
+            self._fetched.popleft()
 
     def _acknowledge(self, consumer: ShareConsumer) -> None:
         """Acknowledge the records of the last poll, once every one of them has ended.
