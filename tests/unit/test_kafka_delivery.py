@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery
+from handoff.brokers.kafka.handover import Handover
+from handoff.brokers.kafka.parking import DONE, DUE, LEASE_NOTE, SAYS_NOTE, Parking
 from handoff.brokers.kafka.records import Record
+from handoff.brokers.kafka.subscription import KafkaSubscription
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
 from handoff.contracts.protocols import Limits, Message
 from handoff.contracts.topology import SubscriptionSpec
+from tests.kafka_fakes import FakeCluster, FakePublisher, wait_until
 
 SPEC = SubscriptionSpec(name="read", topic="requests", ack_deadline_s=30.0)
 RETRIES = "read-retry"
+
+Park = Callable[[], Future[list[tuple[Record, bool]]]]
 
 
 class Settled:
@@ -145,3 +151,154 @@ class TestEnd:
             assert holdings.next() is None
         finally:
             signal.signal(signal.SIGALRM, previous)
+
+
+class TestSettling:
+    """A delivery ends once, where its record is: at its lane, or parked on the retry topic."""
+
+    @pytest.fixture
+    def publisher(self) -> FakePublisher:
+        """Answers when it is told to."""
+        publisher = FakePublisher(FakeCluster({RETRIES: 1}))
+        publisher.is_held = True
+        return publisher
+
+    @pytest.fixture
+    def parking(self, publisher: FakePublisher) -> Iterator[Parking]:
+        """Leases on the retry topic."""
+        parking = Parking(publisher, topic=RETRIES, ack_deadline_s=SPEC.ack_deadline_s)  # type: ignore[arg-type]
+        parking.start()
+        yield parking
+        publisher.confirm()
+        parking.stop()
+
+    @pytest.fixture
+    def holdings(self) -> Holdings:
+        """With room."""
+        return Holdings(Limits())
+
+    @pytest.fixture
+    def lane(self, holdings: Holdings, parking: Parking) -> Settled:
+        """Whose deliveries are settled as those of a subscription."""
+        return Settled(KafkaSubscription(holdings, parking=parking, retries=None, discard=None).settle)
+
+    @pytest.fixture
+    def delivery(self, holdings: Holdings, lane: Settled) -> KafkaDelivery:
+        """One that was yielded."""
+        holdings.add(lane.deliveries(1))
+        delivery = holdings.next()
+        assert delivery
+        return delivery
+
+    @pytest.fixture
+    def park(self, holdings: Holdings, publisher: FakePublisher, parking: Parking) -> Iterator[Park]:
+        """Park everything from another thread, up to the wait for the publication."""
+        handover = Handover(SPEC, holdings=holdings, publisher=publisher, parking=parking)  # type: ignore[arg-type]
+        with ThreadPoolExecutor(1) as threads:
+
+            def begin() -> Future[list[tuple[Record, bool]]]:
+                parked = threads.submit(handover.park, lambda _: True, wait_s=0.0)
+                wait_until(lambda: publisher.held_count)
+                return parked
+
+            yield begin
+            publisher.confirm()
+
+    def said(self, publisher: FakePublisher) -> list[object]:
+        """What was said of leases."""
+        return [notes[SAYS_NOTE] for _, _, notes in publisher.sent if SAYS_NOTE in notes]
+
+    def test_the_first_of_ack_and_nack_counts(self, delivery: KafkaDelivery, lane: Settled, holdings: Holdings) -> None:
+        """From whichever thread; and there is room again."""
+        with ThreadPoolExecutor(8) as threads:
+            for _ in threads.map(lambda end: end(), [delivery.ack] * 8):
+                pass
+        delivery.nack(5)
+        assert lane.ends == [(0, None)]
+        assert holdings.count == 0
+
+    def test_a_delay_is_never_negative(self, delivery: KafkaDelivery, lane: Settled) -> None:
+        """It is a time to come."""
+        delivery.nack(-1)
+        assert lane.ends == [(0, 0.0)]
+
+    @pytest.mark.parametrize(("delay_s", "says"), [(None, DONE), (5.0, DUE)])
+    def test_what_is_parked_ends_on_the_retry_topic(
+        self, delivery: KafkaDelivery, publisher: FakePublisher, park: Park,
+        delay_s: float | None, says: str,
+    ) -> None:  # fmt: skip
+        """Behind the lease's own record, under its name."""
+        parked = park()
+        publisher.confirm()
+        assert parked.result(20) == [(delivery.record, True)]
+        delivery.ack() if delay_s is None else delivery.nack(delay_s)
+        assert self.said(publisher) == [says]
+        assert publisher.sent[0][2][LEASE_NOTE] == publisher.sent[1][2][LEASE_NOTE] == delivery.lease
+
+    def test_an_ack_while_it_is_being_parked_is_an_ack(
+        self,
+        delivery: KafkaDelivery,
+        lane: Settled,
+        publisher: FakePublisher,
+        park: Park,
+    ) -> None:
+        """The lane hears of it too, for it may be that nothing was parked."""
+        parked = park()
+        delivery.ack()
+        publisher.confirm()
+        assert parked.result(20) == [(delivery.record, True)]
+        assert self.said(publisher) == [DONE]
+        assert lane.ends == [(0, None)]
+
+    def test_what_could_not_be_parked_is_the_lanes_again(
+        self,
+        delivery: KafkaDelivery,
+        lane: Settled,
+        publisher: FakePublisher,
+        park: Park,
+    ) -> None:
+        """It is not given up, and its ack goes where it was fetched."""
+        parked = park()
+        publisher.errors.append(BrokerUnavailable("no answer"))
+        publisher.confirm()
+        assert parked.result(20) == []
+        delivery.ack()
+        assert lane.ends == [(0, None)]
+        assert publisher.sent == []
+
+    @pytest.mark.parametrize("delay_s", [0.0, 5.0])
+    def test_a_nack_while_it_cannot_be_parked_comes_again(
+        self,
+        delivery: KafkaDelivery,
+        publisher: FakePublisher,
+        park: Park,
+        delay_s: float,
+    ) -> None:
+        """The lease that it ended is nowhere, so the lane is told that the record has nobody."""
+        parked = park()
+        delivery.nack(delay_s)
+        publisher.errors.append(BrokerUnavailable("no answer"))
+        publisher.confirm()
+        assert parked.result(20) == [(delivery.record, False)]
+
+    def test_an_ack_while_it_cannot_be_parked_is_an_ack(
+        self,
+        delivery: KafkaDelivery,
+        lane: Settled,
+        publisher: FakePublisher,
+        park: Park,
+    ) -> None:
+        """The lane has heard of it, whatever else it hears."""
+        parked = park()
+        delivery.ack()
+        publisher.errors.append(BrokerUnavailable("no answer"))
+        publisher.confirm()
+        parked.result(20)
+        assert lane.ends == [(0, None)]
+
+    def test_settling_never_raises(self, delivery: KafkaDelivery, holdings: Holdings, parking: Parking) -> None:
+        """After the subscriber has given everything back, too."""
+        assert holdings.abandon() == [delivery]
+        parking.stop()
+        delivery.ack()
+        delivery.nack()

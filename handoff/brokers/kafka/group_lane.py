@@ -231,8 +231,9 @@ class GroupLane:
         for delivery in self._holdings.take_back(of_these):
             self._partitions.undo(delivery.record)
         wait_s = min(self._spec.ack_deadline_s / 3, LONGEST_HANDOVER_S)
-        for record in self._handover.park(of_these, wait_s=wait_s):
-            self._partitions.end(record)
+        for record, is_parked in self._handover.park(of_these, wait_s=wait_s):
+            if is_parked:
+                self._partitions.end(record)
         self._partitions.wait_moved(wait_s)
         self._partitions.touch()
         try:

@@ -107,7 +107,8 @@ class ShareLane:
 
     def _end(self, record: Record, how: AcknowledgeType) -> None:
         with self._changed:
-            if _place(record) in self._open:
+            # Done stays done, whoever else gives it back.
+            if _place(record) in self._open and self._ended.get(_place(record)) != AcknowledgeType.ACCEPT:
                 self._ended[_place(record)] = how
                 self._changed.notify_all()
 
@@ -221,8 +222,8 @@ class ShareLane:
             consumer.commit_async()
 
     def _park(self, *, wait_s: float) -> None:
-        for record in self._handover.park(self._is_mine, wait_s=wait_s):
-            self._end(record, AcknowledgeType.ACCEPT)
+        for record, is_parked in self._handover.park(self._is_mine, wait_s=wait_s):
+            self._end(record, AcknowledgeType.ACCEPT if is_parked else AcknowledgeType.RELEASE)
 
     def _is_mine(self, delivery: KafkaDelivery) -> bool:
         return delivery.lease is None and delivery.settle_record == self.settle_record

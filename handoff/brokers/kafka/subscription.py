@@ -77,9 +77,9 @@ class KafkaSubscription:
         if not self._holdings.release(delivery):
             return
         # The lease is set before the delivery can be released, or never: both go by the lock of what is held.
-        if delivery.lease is not None and self._parking is not None:
-            self._parking.end(delivery, delay_s)
-        else:
+        is_parked = self._parking is not None and self._parking.end(delivery, delay_s)
+        # What is done is done wherever it is; it may yet turn out that it could not be parked.
+        if delay_s is None or not is_parked:
             delivery.settle_record(delivery, delay_s)
 
     def close(self) -> None:
