@@ -152,6 +152,34 @@ class TestEnd:
         finally:
             signal.signal(signal.SIGALRM, previous)
 
+    def test_a_signal_handler_may_close_while_a_close_is_under_way(self) -> None:
+        """A second signal during the first: each lane is told once, for what it waits on is no lock to take twice."""
+        told: list[str] = []
+
+        class Lane:
+            """Is interrupted while it is told."""
+
+            def start(self) -> None:
+                """Nothing to fetch."""
+
+            def wait_joined(self, timeout_s: float) -> None:
+                """It has."""
+
+            def close(self) -> None:
+                """A signal comes in the middle of it."""
+                told.append("closing")
+                assert len(told) < 5
+                subscription.close()
+
+            def join(self) -> None:
+                """It is."""
+
+        subscription = KafkaSubscription(Holdings(Limits()), parking=None, retries=None, discard=None)
+        subscription.start([Lane(), Lane()])
+        subscription.close()
+        subscription.finish()
+        assert told == ["closing"] * 2
+
 
 class TestSettling:
     """A delivery ends once, where its record is: at its lane, or parked on the retry topic."""

@@ -41,7 +41,7 @@ class KafkaSubscription:
         retries: Retries | None,
         discard: Callable[[], None] | None,
     ) -> None:
-        """`discard` removes a temporary subscription."""
+        """`discard` removes a temporary subscription, once it is finished."""
         self._holdings = holdings
         self._parking = parking
         self._retries = retries
@@ -87,22 +87,19 @@ class KafkaSubscription:
         with self._lock:
             first, self._is_closed = not self._is_closed, True
         self._holdings.close()
-        for lane in self._lanes:
+        # Once: a signal's handler that comes between must not wait for what the thread has that it interrupted.
+        for lane in self._lanes if first else ():
             lane.close()
-        if first and self._discard is not None:
-            self._leave()
-            self._discard()
 
     def finish(self) -> None:
         """Close, give back what is still held, and return when the cluster knows."""
         self.close()
         self._holdings.abandon()
-        self._leave()
+        for lane in self._lanes:
+            lane.join()
         if self._parking is not None:
             self._parking.stop()
         if self._retries is not None:
             self._retries.stop()
-
-    def _leave(self) -> None:
-        for lane in self._lanes:
-            lane.join()
+        if self._discard is not None:
+            self._discard()
