@@ -44,7 +44,7 @@ class Worker:
             handover=handover,
             settle=self.subscription.settle,
         )
-        self.subscription.start([self.lane])
+        self.subscription.start([self.lane.thread])
 
     def tell(self, what: str, *numbers: int) -> None:
         """Have something happen in the group, and wait until it has."""

@@ -7,21 +7,19 @@ worker dies. A partition goes to another member once what was yielded of it is s
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Collection
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of, meaning
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of
 from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery, Settle
 from handoff.brokers.kafka.handover import Handover
+from handoff.brokers.kafka.lane import LaneThread
 from handoff.brokers.kafka.membership import Membership
 from handoff.brokers.kafka.offsets import committed_ledgers
 from handoff.brokers.kafka.partitions import Partitions
 from handoff.brokers.kafka.records import Record, record_of
-from handoff.brokers.outage import Outage
-from handoff.contracts.errors import FashionError
 from handoff.contracts.topology import SubscriptionSpec
 
 _log = logging.getLogger(__name__)
@@ -35,8 +33,6 @@ STALL_SHARE = 0.5
 LONGEST_STALL_S = 15.0
 # How long a partition that another member is to have waits for what was yielded of it.
 LONGEST_HANDOVER_S = 5.0
-# How long a subscriber outlives brokers that do not answer.
-OUTAGE_S = 120.0
 
 # The group has moved on: its news come with the next poll.
 _REBALANCING = {
@@ -49,7 +45,7 @@ _REBALANCING = {
 
 
 class GroupLane:
-    """One consumer, and the thread that alone uses it."""
+    """One consumer at a time, which its thread alone uses."""
 
     def __init__(
         self,
@@ -66,26 +62,7 @@ class GroupLane:
         self._handover = handover
         self._settle = settle
         self._partitions = Partitions(spec.topic, only_client_id=spec.only_client_id)
-        self._outage = Outage(give_up_after_s=OUTAGE_S)
-        self._joined = threading.Event()
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="kafka-group", daemon=True)
-
-    def start(self) -> None:
-        """Begin to fetch."""
-        self._thread.start()
-
-    def wait_joined(self, timeout_s: float) -> None:
-        """Wait until it has partitions, or as long as said: there may be none left for it."""
-        self._joined.wait(timeout_s)
-
-    def close(self) -> None:
-        """Fetch no more, and leave the group."""
-        self._closed.set()
-
-    def join(self) -> None:
-        """Wait until it has left."""
-        self._thread.join()
+        self.thread = LaneThread(self._serve, name="kafka-group", subscription=spec.name, holdings=holdings)
 
     def settle_record(self, delivery: KafkaDelivery, delay_s: float | None) -> None:
         """End a record that was not parked."""
@@ -105,40 +82,20 @@ class GroupLane:
                 )
             )
 
-    def _run(self) -> None:
-        while not self._closed.is_set():
-            try:
-                self._serve()
-            except KafkaException as problem:
-                self._wait_out(problem)
-            except FashionError as error:
-                self._holdings.fail(error)
-                self._closed.set()
-        self._joined.set()
-
     def _serve(self) -> None:
         """Fetch with one consumer, until it is closed or of no use any more."""
         consumer = self._membership.open()
         try:
             self._membership.join(consumer, self._assigned, self._revoked, self._lost)
-            while not self._closed.is_set():
+            while not self.thread.is_closed:
                 self._step(consumer)
             self._give_up(consumer, None)
+        except KafkaException as problem:
+            if not self._membership.fall_back(error_of(problem)):
+                raise
         finally:
             self._partitions.drop()
             consumer.close()
-
-    def _wait_out(self, problem: KafkaException) -> None:
-        error = error_of(problem)
-        if self._membership.fall_back(error):
-            return
-        wait_s = self._outage.next_wait_s()
-        if wait_s is None:
-            self._holdings.fail(meaning(error, f"read {self._spec.name}"))
-            self._closed.set()
-            return
-        _log.info("nothing is read from %s, again in %.1f s: %s", self._spec.topic, wait_s, error.str())
-        self._closed.wait(wait_s)
 
     def _step(self, consumer: Consumer) -> None:
         room = self._holdings.room(LOOK_S)
@@ -169,7 +126,7 @@ class GroupLane:
         error = found.error()
         if error is not None:
             raise KafkaException(error)
-        self._outage.end()
+        self.thread.answered()
         self._membership.heard()
         self._partitions.accept(record_of(found))
 
@@ -209,7 +166,7 @@ class GroupLane:
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ledgers = committed_ledgers(consumer, partitions, timeout_s=ANSWER_WITHIN_S)
         self._partitions.add(ledgers)
-        self._joined.set()
+        self.thread.joined()
         self._membership.assign(
             consumer,
             [TopicPartition(self._spec.topic, number, each.committed_offset) for number, each in ledgers.items()],

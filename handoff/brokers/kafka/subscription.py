@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery
+from handoff.brokers.kafka.lane import LaneThread
 from handoff.brokers.kafka.parking import Parking
 from handoff.brokers.kafka.retries import Retries
 
 # A group tells a new member of its partitions with a heartbeat, every 5 s where nothing else is set.
 JOIN_WITHIN_S = 12.0
-
-
-class Lane(Protocol):
-    """Fetches records and has them yielded, from a thread of its own."""
-
-    def start(self) -> None:
-        """Begin to fetch."""
-
-    def wait_joined(self, timeout_s: float) -> None:
-        """Wait until it may fetch, or as long as said."""
-
-    def close(self) -> None:
-        """Fetch no more, give back what was not yielded, and leave what it belongs to, soon."""
-
-    def join(self) -> None:
-        """Wait until that is done."""
 
 
 class KafkaSubscription:
@@ -46,11 +30,11 @@ class KafkaSubscription:
         self._parking = parking
         self._retries = retries
         self._discard = discard
-        self._lanes: Sequence[Lane] = ()
+        self._lanes: Sequence[LaneThread] = ()
         self._lock = threading.RLock()
         self._is_closed = False
 
-    def start(self, lanes: Sequence[Lane]) -> None:
+    def start(self, lanes: Sequence[LaneThread]) -> None:
         """Begin to fetch, to keep leases and to bring back what is due; returns when it has joined, where it can.
 
         Raises: SettingsInvalid: the cluster refuses
