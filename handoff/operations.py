@@ -58,7 +58,7 @@ def config_command(config: Path | None, broker: str | None, store: str | None, *
         for name, value, origin in settings_from(config, broker, store).rows()
     ]
     for name, value, origin in rows:
-        click.echo(f"{name:<36}{value!s:<36}{origin}")
+        click.echo(f"{name:<36}{value!s:<35} {origin}")
     if as_json:
         print_json({name: {"value": value, "origin": origin} for name, value, origin in rows})
 

@@ -93,16 +93,7 @@ def short_deadline_s(broker_kind: str) -> float:
 @pytest.fixture
 def topology(short_deadline_s: float) -> Topology:
     """Names that no other test uses, so that tests share a server and nothing else."""
-    unique = uuid.uuid4().hex[:12]
-    return Topology(
-        requests_topic=f"requests-{unique}",
-        responses_topic=f"responses-{unique}",
-        dead_letters_topic=f"dead-letters-{unique}",
-        requests_subscription=f"read-requests-{unique}",
-        responses_subscription=f"read-responses-{unique}",
-        dead_letters_subscription=f"read-dead-letters-{unique}",
-        ack_deadline_s=short_deadline_s,
-    )
+    return unique_topology(ack_deadline_s=short_deadline_s)
 
 
 @pytest.fixture
@@ -132,6 +123,21 @@ def store(store_url: str) -> Store:
     store = open_store(store_url)
     store.declare()
     return store
+
+
+def unique_topology(*, ack_deadline_s: float, max_attempts: int = 5) -> Topology:
+    """Names that nobody else uses."""
+    unique = uuid.uuid4().hex[:12]
+    return Topology(
+        requests_topic=f"requests-{unique}",
+        responses_topic=f"responses-{unique}",
+        dead_letters_topic=f"dead-letters-{unique}",
+        requests_subscription=f"read-requests-{unique}",
+        responses_subscription=f"read-responses-{unique}",
+        dead_letters_subscription=f"read-dead-letters-{unique}",
+        ack_deadline_s=ack_deadline_s,
+        max_attempts=max_attempts,
+    )
 
 
 @contextmanager

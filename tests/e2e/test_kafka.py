@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,11 +18,10 @@ from handoff.brokers.urls import open_broker
 from handoff.contracts.envelope import parse_request
 from handoff.contracts.errors import ExitCode
 from handoff.contracts.protocols import Limits
-from handoff.contracts.topology import Topology
 from handoff.settings import ClientSettings, Settings
 from handoff.stores.urls import open_store
 from tests.conformance.consumer import Consumer
-from tests.conftest import started
+from tests.conftest import started, unique_topology
 from tests.e2e.conftest import Start
 from tests.e2e.programs import REQUEST, Program, script, wait_until
 from tests.kafka_server import KafkaServer
@@ -55,20 +53,10 @@ def mode(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def settings(server: KafkaServer, mode: str, tmp_path: Path) -> Settings:
     """A deployment of the test's own, declared."""
-    unique = uuid.uuid4().hex[:12]
     settings = Settings(
         broker=f"kafka://{server.address}?partitions={PARTITIONS[mode]}&mode={mode}",
         store=f"file://{tmp_path}/store",
-        topology=Topology(
-            requests_topic=f"requests-{unique}",
-            responses_topic=f"responses-{unique}",
-            dead_letters_topic=f"dead-letters-{unique}",
-            requests_subscription=f"read-requests-{unique}",
-            responses_subscription=f"read-responses-{unique}",
-            dead_letters_subscription=f"read-dead-letters-{unique}",
-            ack_deadline_s=ACK_DEADLINE_S,
-            max_attempts=3,
-        ),
+        topology=unique_topology(ack_deadline_s=ACK_DEADLINE_S, max_attempts=3),
         # Longer than what is delayed by a death takes to come, so that it comes by itself.
         client=ClientSettings(timeout_s=90.0),
     )

@@ -25,8 +25,9 @@ import yaml
 
 from deploy.engines import program_pid
 from fashion import main
+from handoff.brokers.urls import ADAPTERS as BROKERS
 from handoff.settings import Settings, load_settings
-from handoff.stores.urls import ADAPTERS
+from handoff.stores.urls import ADAPTERS as STORES
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "deploy" / "compose"
@@ -128,7 +129,8 @@ def test_commands_and_variables_are_the_programs_own() -> None:
         ours = {name: value for name, value in variables.items() if name not in FOREIGN_VARIABLES}
         settings = load_settings(environment=ours, file=Path(os.devnull))
         assert set(settings.origins.values()) == {f"environment {name}" for name in ours}
-        assert settings.settings.store.partition(":")[0] in ADAPTERS
+        assert settings.settings.store.partition(":")[0] in STORES
+        assert settings.settings.broker.partition(":")[0] in BROKERS
     with pytest.raises(click.ClickException):
         parse(["request", "--no-such-option"])
 

@@ -19,12 +19,13 @@ BROKER_CHOOSES = -1
 
 _URL = re.compile(r"kafka://(?P<servers>[^/?#@]+)/?(?:\?(?P<query>[^#]*))?")
 _OURS = ("mode", "partitions", "replication", "properties")
-# What the adapter's promises rest on, and so sets itself.
+# What the adapter's promises rest on, and so sets itself; and what is no text, as every `…_cb` is none.
 _RESERVED = frozenset({
-    "acks", "auto.offset.reset", "batch.num.messages", "bootstrap.servers", "enable.auto.commit",
-    "enable.auto.offset.store", "enable.idempotence", "enable.partition.eof", "group.id", "group.instance.id",
-    "group.protocol", "max.poll.records", "metadata.broker.list", "partition.assignment.strategy",
-    "request.required.acks", "session.timeout.ms", "share.acknowledgement.mode", "transactional.id",
+    "acks", "auto.offset.reset", "batch.num.messages", "bootstrap.servers", "default.topic.config",
+    "enable.auto.commit", "enable.auto.offset.store", "enable.idempotence", "enable.partition.eof", "group.id",
+    "group.instance.id", "group.protocol", "max.poll.records", "metadata.broker.list",
+    "partition.assignment.strategy", "request.required.acks", "session.timeout.ms",
+    "share.acknowledgement.mode", "transactional.id",
 })  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def parse_address(url: str) -> Address:
     if "properties" in ours:
         properties = {**_read_properties(Path(ours["properties"])), **properties}
     for name in properties:
-        if name in _RESERVED:
+        if name in _RESERVED or name.endswith("_cb"):
             raise SettingsInvalid(f"The Kafka property {name} is the adapter's own to set; leave it out.")
     mode = ours.get("mode", "consumer-group")
     if mode not in get_args(Mode):
@@ -74,7 +75,7 @@ def _count(given: Mapping[str, str], name: str, default: int) -> int:
     text = given.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 10_000):  # noqa: PLR2004 - a cluster has less
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and int(text)):  # noqa: PLR2004 - a cluster has less
         raise SettingsInvalid(f"The Kafka URL says {name}={text}; it must be a whole number from 1.")
     return int(text)
 

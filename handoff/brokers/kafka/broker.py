@@ -16,12 +16,13 @@ from handoff.brokers.kafka.declaration import Declaration, group_of, retry_topic
 from handoff.brokers.kafka.delivery import Holdings
 from handoff.brokers.kafka.group_lane import GroupLane
 from handoff.brokers.kafka.handover import Handover
+from handoff.brokers.kafka.lane import LaneThread
 from handoff.brokers.kafka.membership import Membership
 from handoff.brokers.kafka.parking import Parking
 from handoff.brokers.kafka.publisher import Publisher
 from handoff.brokers.kafka.retries import Retries
 from handoff.brokers.kafka.share_lane import ShareLane
-from handoff.brokers.kafka.subscription import KafkaSubscription, Lane
+from handoff.brokers.kafka.subscription import KafkaSubscription
 from handoff.brokers.kafka.temporary import begin_at_end, forget_group
 from handoff.brokers.kafka.topics import Topics
 from handoff.contracts.errors import SettingsInvalid
@@ -101,7 +102,7 @@ class KafkaBroker:
 
     def _lanes(
         self, spec: SubscriptionSpec, holdings: Holdings, handover: Handover, joined: KafkaSubscription
-    ) -> list[Lane]:
+    ) -> list[LaneThread]:
         group = group_of(spec, self._address.mode)
         if group != spec.name:
             return [
@@ -111,11 +112,12 @@ class KafkaBroker:
                     holdings=holdings,
                     handover=handover,
                     settle=joined.settle,
-                )
+                ).thread
                 for _ in range(SHARE_LANES)
             ]
         membership = Membership(self._clients, spec=spec)
-        return [GroupLane(spec, membership=membership, holdings=holdings, handover=handover, settle=joined.settle)]
+        lane = GroupLane(spec, membership=membership, holdings=holdings, handover=handover, settle=joined.settle)
+        return [lane.thread]
 
     def _demand(self, spec: SubscriptionSpec) -> None:
         wanted = [spec.topic] if spec.temporary else [spec.topic, retry_topic_of(spec)]

@@ -19,6 +19,8 @@ Client = TypeVar("Client")
 
 # Brokers refuse less for the classic protocol (`group.min.session.timeout.ms`).
 LEAST_CLASSIC_SESSION_S = 6.0
+# And librdkafka more than the time between two polls that it allows (`max.poll.interval.ms`, 5 min).
+MOST_CLASSIC_SESSION_S = 300.0
 # Bounds a client's memory: what is fetched ahead of a consumer, and what waits to be sent.
 _PREFETCHED_KBYTES = 16 * 1024
 _WAITING_KBYTES = 64 * 1024
@@ -63,7 +65,7 @@ class Clients:
 
     def consumer(self, group: str, *, ack_deadline_s: float, classic: bool, tells_end: bool = False) -> Consumer:
         """A member of a consumer group, by the protocol of KIP-848 or by the classic one."""
-        session_ms = math.ceil(max(ack_deadline_s, LEAST_CLASSIC_SESSION_S) * 1000)
+        session_ms = math.ceil(min(max(ack_deadline_s, LEAST_CLASSIC_SESSION_S), MOST_CLASSIC_SESSION_S) * 1000)
         protocol: dict[str, object] = {"group.protocol": "consumer"}
         if classic:
             protocol = {

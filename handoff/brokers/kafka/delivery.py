@@ -84,6 +84,13 @@ class Holdings:
             self._changed.notify_all()
             return True
 
+    def add_fitting(self, deliveries: Sequence[KafkaDelivery]) -> int:
+        """Have as many of these yielded as there is room for, from the first on; how many."""
+        with self._changed:
+            few = deliveries[: self._window.wait_for_room(0.0)]
+            count = self._window.fitting([delivery.message for delivery in few]) if few else 0
+            return count if count and self.add(few[:count]) else 0
+
     def next(self) -> KafkaDelivery | None:
         """Wait for the next delivery to yield; None once it is closed.
 
@@ -93,9 +100,9 @@ class Holdings:
             # Bounded, so that a signal's handler gets its turn on every platform.
             while not self._changed.wait_for(lambda: self._ready or self._closed or self.failure, 1.0):
                 pass
-            if self.failure and not self._ready:
+            if self.failure and not (self._closed or self._ready):
                 raise self.failure
-            return None if self._closed or not self._ready else self._ready.popleft()
+            return None if self._closed else self._ready.popleft()
 
     def release(self, delivery: KafkaDelivery) -> bool:
         """Hold this delivery no more; False when it was released before."""
@@ -137,7 +144,7 @@ class Holdings:
     def fail(self, error: FashionError) -> None:
         """End the iteration with an error."""
         with self._changed:
-            self.failure = error
+            self.failure = self.failure or error  # the first is the cause of the others
             self._changed.notify_all()
 
     def close(self) -> None:

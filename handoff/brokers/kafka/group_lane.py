@@ -7,23 +7,19 @@ worker dies. A partition goes to another member once what was yielded of it is s
 from __future__ import annotations
 
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable, Collection
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of, meaning
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of
 from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery, Settle
 from handoff.brokers.kafka.handover import Handover
+from handoff.brokers.kafka.lane import LaneThread
 from handoff.brokers.kafka.membership import Membership
 from handoff.brokers.kafka.offsets import committed_ledgers
 from handoff.brokers.kafka.partitions import Partitions
 from handoff.brokers.kafka.records import Record, record_of
-from handoff.brokers.outage import Outage
-from handoff.contracts.envelope import CLIENT_ID_ATTRIBUTE
-from handoff.contracts.errors import FashionError
 from handoff.contracts.topology import SubscriptionSpec
 
 _log = logging.getLogger(__name__)
@@ -37,8 +33,6 @@ STALL_SHARE = 0.5
 LONGEST_STALL_S = 15.0
 # How long a partition that another member is to have waits for what was yielded of it.
 LONGEST_HANDOVER_S = 5.0
-# How long a subscriber outlives brokers that do not answer.
-OUTAGE_S = 120.0
 
 # The group has moved on: its news come with the next poll.
 _REBALANCING = {
@@ -51,7 +45,7 @@ _REBALANCING = {
 
 
 class GroupLane:
-    """One consumer, and the thread that alone uses it."""
+    """One consumer at a time, which its thread alone uses."""
 
     def __init__(
         self,
@@ -67,28 +61,8 @@ class GroupLane:
         self._holdings = holdings
         self._handover = handover
         self._settle = settle
-        self._partitions = Partitions(spec.topic)
-        self._fetched: deque[Record] = deque()
-        self._outage = Outage(give_up_after_s=OUTAGE_S)
-        self._joined = threading.Event()
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="kafka-group", daemon=True)
-
-    def start(self) -> None:
-        """Begin to fetch."""
-        self._thread.start()
-
-    def wait_joined(self, timeout_s: float) -> None:
-        """Wait until it has partitions, or as long as said: there may be none left for it."""
-        self._joined.wait(timeout_s)
-
-    def close(self) -> None:
-        """Fetch no more, and leave the group."""
-        self._closed.set()
-
-    def join(self) -> None:
-        """Wait until it has left."""
-        self._thread.join()
+        self._partitions = Partitions(spec.topic, only_client_id=spec.only_client_id)
+        self.thread = LaneThread(self._serve, name="kafka-group", subscription=spec.name, holdings=holdings)
 
     def settle_record(self, delivery: KafkaDelivery, delay_s: float | None) -> None:
         """End a record that was not parked."""
@@ -108,51 +82,29 @@ class GroupLane:
                 )
             )
 
-    def _run(self) -> None:
-        while not self._closed.is_set():
-            try:
-                self._serve()
-            except KafkaException as problem:
-                self._wait_out(problem)
-            except FashionError as error:
-                self._holdings.fail(error)
-                self._closed.set()
-        self._joined.set()
-
     def _serve(self) -> None:
         """Fetch with one consumer, until it is closed or of no use any more."""
         consumer = self._membership.open()
         try:
             self._membership.join(consumer, self._assigned, self._revoked, self._lost)
-            while not self._closed.is_set():
+            while not self.thread.is_closed:
                 self._step(consumer)
             self._give_up(consumer, None)
+        except KafkaException as problem:
+            if not self._membership.fall_back(error_of(problem)):
+                raise
         finally:
             self._partitions.drop()
-            self._fetched.clear()
             consumer.close()
-
-    def _wait_out(self, problem: KafkaException) -> None:
-        error = error_of(problem)
-        if self._membership.fall_back(error):
-            return
-        wait_s = self._outage.next_wait_s()
-        if wait_s is None:
-            self._holdings.fail(meaning(error, f"read {self._spec.name}"))
-            self._closed.set()
-            return
-        _log.info("nothing is read from %s, again in %.1f s: %s", self._spec.topic, wait_s, error.str())
-        self._closed.wait(wait_s)
 
     def _step(self, consumer: Consumer) -> None:
         room = self._holdings.room(LOOK_S)
         if room:
             self._membership.resume(consumer)
             self._fetch(consumer, room)
-            records = [self._fetched[position] for position in range(min(room, len(self._fetched)))]
-            fitting = self._holdings.fitting([record.message for record in records])
+            fitting = self._holdings.fitting([record.message for record in self._partitions.waiting(room)])
             if fitting:
-                self._deliver(consumer, [self._fetched.popleft() for _ in range(fitting)])
+                self._deliver(consumer, self._partitions.take(fitting))
         elif self._holdings.still_s() > PAUSE_AFTER_S:
             stall_s = min(self._spec.ack_deadline_s * STALL_SHARE, LONGEST_STALL_S)
             self._membership.stand_by(consumer, leaving=self._holdings.still_s() > stall_s)
@@ -161,9 +113,9 @@ class GroupLane:
         self._partitions.commit(consumer, is_asynchronous=True)
 
     def _fetch(self, consumer: Consumer, room: int) -> None:
-        self._fetched.extendleft(reversed(self._partitions.due_again()))
-        if len(self._fetched) < room:
-            found = consumer.poll(0.0 if self._fetched else LOOK_S)
+        waiting = len(self._partitions.waiting(room))
+        if waiting < room:
+            found = consumer.poll(0.0 if waiting else LOOK_S)
             if found is not None:
                 for each in [found, *(consumer.consume(room - 1, 0.0) if room > 1 else ())]:
                     self._accept(each)
@@ -174,16 +126,9 @@ class GroupLane:
         error = found.error()
         if error is not None:
             raise KafkaException(error)
-        self._outage.end()
+        self.thread.answered()
         self._membership.heard()
-        record = record_of(found)
-        if not self._partitions.wants(record):
-            return
-        if self._spec.only_client_id not in {None, record.message.attributes.get(CLIENT_ID_ATTRIBUTE)}:
-            self._partitions.begin([record])
-            self._partitions.end(record)
-            return
-        self._fetched.append(record)
+        self._partitions.accept(record_of(found))
 
     def _deliver(self, consumer: Consumer, records: list[Record]) -> None:
         """Have these counted for good, then yielded."""
@@ -193,7 +138,7 @@ class GroupLane:
         except KafkaException as problem:
             for record, _ in begun:
                 self._partitions.undo(record)
-            self._fetched.extendleft(reversed(records))
+            self._partitions.put_back(records)
             if error_of(problem).code() not in _REBALANCING:
                 raise
             self._accept(consumer.poll(LOOK_S))
@@ -221,7 +166,7 @@ class GroupLane:
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ledgers = committed_ledgers(consumer, partitions, timeout_s=ANSWER_WITHIN_S)
         self._partitions.add(ledgers)
-        self._joined.set()
+        self.thread.joined()
         self._membership.assign(
             consumer,
             [TopicPartition(self._spec.topic, number, each.committed_offset) for number, each in ledgers.items()],
@@ -235,15 +180,17 @@ class GroupLane:
         numbers = {each.partition for each in partitions}
         _log.warning("%d partitions of %s went to others unasked", len(numbers), self._spec.topic)
         self._partitions.drop(numbers)
-        self._take_back(_of(numbers), numbers)
+        self._holdings.take_back(_of(numbers))
 
     def _give_up(self, consumer: Consumer, numbers: Collection[int] | None) -> None:
         """Leave these partitions, or all, so that another member begins where this one ended."""
         of_these = _of(numbers)
-        self._take_back(of_these, numbers)
+        for delivery in self._holdings.take_back(of_these):
+            self._partitions.undo(delivery.record)
         wait_s = min(self._spec.ack_deadline_s / 3, LONGEST_HANDOVER_S)
-        for record in self._handover.park(of_these, wait_s=wait_s):
-            self._partitions.end(record)
+        for record, is_parked in self._handover.park(of_these, wait_s=wait_s):
+            if is_parked:
+                self._partitions.end(record)
         self._partitions.wait_moved(wait_s)
         self._partitions.touch()
         try:
@@ -251,12 +198,6 @@ class GroupLane:
         except KafkaException as problem:
             _log.warning("what was done of %s may be done again: %s", self._spec.topic, error_of(problem).str())
         self._partitions.drop(numbers)
-
-    def _take_back(self, wanted: Callable[[KafkaDelivery], bool], numbers: Collection[int] | None) -> None:
-        kept = [] if numbers is None else [record for record in self._fetched if record.partition not in numbers]
-        self._fetched = deque(kept)
-        for delivery in self._holdings.take_back(wanted):
-            self._partitions.undo(delivery.record)
 
 
 def _of(numbers: Collection[int] | None) -> Callable[[KafkaDelivery], bool]:

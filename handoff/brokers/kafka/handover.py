@@ -31,8 +31,12 @@ class Handover:
         self._publisher = publisher
         self.parking = parking
 
-    def park(self, wanted: Callable[[KafkaDelivery], bool], *, wait_s: float) -> list[Record]:
-        """Wait for these deliveries, then lease those not settled on the retry topic; the records that may go."""
+    def park(self, wanted: Callable[[KafkaDelivery], bool], *, wait_s: float) -> list[tuple[Record, bool]]:
+        """Wait for these deliveries, then lease those not settled on the retry topic.
+
+        The records that are nobody's here any more: True where it is parked, False where it was given back while
+        that failed. What could not be parked and is still at work stays here.
+        """
 
         def concerned(delivery: KafkaDelivery) -> bool:
             return delivery.lease is None and wanted(delivery)
@@ -46,9 +50,10 @@ class Handover:
                 leased.result(ANSWER_WITHIN_S)
             except (FashionError, FutureTimeout) as error:
                 _log.warning("a message that is at work here will come to another worker, too: %s", error)
-                self.parking.forget(delivery)
+                if not self.parking.forget(delivery):
+                    parked.append((delivery.record, False))
             else:
-                parked.append(delivery.record)
+                parked.append((delivery.record, True))
         return parked
 
     def is_exhausted(self, attempt: int) -> bool:

@@ -7,6 +7,8 @@ delivered again that was done out of turn, and an attempt is counted although th
 
 from __future__ import annotations
 
+import time
+
 # Brokers take 4,096 bytes (`offset.metadata.max.bytes`).
 MAX_METADATA_CHARACTERS = 3_500
 _VERSION = "1"
@@ -20,6 +22,8 @@ class Ledger:
         self._next = offset
         self._open: dict[int, int] = {}
         self.is_changed = False
+        self.committed_at = time.monotonic()
+        """When it was, or was last sent to be."""
         try:
             self._read(offset, metadata)
         except ValueError:
@@ -88,3 +92,6 @@ class Ledger:
             distance, attempts = map(int, entry.split(":"))
             self._open[offset + distance] = attempts
         self._next = offset + int(following)
+        is_whole = self.committed_offset == offset and max(self._open, default=offset - 1) < self._next
+        if not is_whole or min(self._open.values(), default=0) < 0:
+            raise ValueError("no text of a ledger: it would have messages done that nobody had")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from handoff.brokers.kafka.ledger import Ledger
+
+# An asynchronous commit may fail without a word; so what has not changed is committed again, too.
+COMMIT_AGAIN_AFTER_S = 15.0
 
 
 def committed_ledgers(
@@ -28,25 +33,32 @@ def committed_ledgers(
 
 
 def commit_ledgers(
-    consumer: Consumer, topic: str, ledgers: Mapping[int, Ledger], *, is_asynchronous: bool = False
+    consumer: Consumer,
+    topic: str,
+    ledgers: Mapping[int, Ledger],
+    *,
+    lock: AbstractContextManager[object],
+    is_asynchronous: bool = False,
 ) -> None:
-    """Commit those ledgers that changed.
+    """Commit those ledgers that changed; the lock that they go by is not held while a broker is waited for.
 
     Raises: KafkaException: the broker did not take it, and they count as changed
     """
-    changed = {number: ledger for number, ledger in ledgers.items() if ledger.is_changed}
-    if not changed:
+    now, offsets, changed = time.monotonic(), list[TopicPartition](), list[Ledger]()
+    with lock:
+        for number, ledger in ledgers.items():
+            if ledger.is_changed or now - ledger.committed_at > COMMIT_AGAIN_AFTER_S:
+                offsets.append(TopicPartition(topic, number, ledger.committed_offset, ledger.metadata()))
+                changed.append(ledger)
+                ledger.is_changed, ledger.committed_at = False, now
+    if not offsets:
         return
-    offsets = [
-        TopicPartition(topic, number, ledger.committed_offset, ledger.metadata()) for number, ledger in changed.items()
-    ]
-    for ledger in changed.values():
-        ledger.is_changed = False
     try:
         _commit(consumer, offsets, is_asynchronous=is_asynchronous)
     except KafkaException:
-        for ledger in changed.values():
-            ledger.is_changed = True
+        with lock:
+            for ledger in changed:
+                ledger.is_changed = True
         raise
 
 

@@ -62,16 +62,18 @@ class Parking:
         notes = {ATTEMPTS_NOTE: delivery.attempt, LEASE_NOTE: lease, **_due_in(self._ack_deadline_s)}
         return self._publisher.publish(self._topic, delivery.message, notes=notes)
 
-    def end(self, delivery: KafkaDelivery, delay_s: float | None) -> None:
-        """Settle a parked delivery: it is done, or comes again in `delay_s` seconds."""
-        assert delivery.lease is not None  # noqa: S101 - only what was parked ends here
-        if self._keeper.release(delivery.lease):
-            self._say(delivery.lease, DONE if delay_s is None else DUE, delay_s or 0.0)
+    def end(self, delivery: KafkaDelivery, delay_s: float | None) -> bool:
+        """Settle a parked delivery: it is done, or comes again in `delay_s` seconds. False where it is not parked."""
+        lease = delivery.lease
+        if lease is None or not self._keeper.release(lease):
+            return False
+        self._say(lease, DONE if delay_s is None else DUE, delay_s or 0.0)
+        return True
 
-    def forget(self, delivery: KafkaDelivery) -> None:
-        """It could not be parked."""
-        if delivery.lease is not None:
-            self._keeper.release(delivery.lease)
+    def forget(self, delivery: KafkaDelivery) -> bool:
+        """It could not be parked, and is its lane's again; False where it was settled meanwhile."""
+        lease, delivery.lease = delivery.lease, None
+        return lease is not None and self._keeper.release(lease)
 
     def _prolong(self, leases: Sequence[str]) -> None:
         for lease in leases:

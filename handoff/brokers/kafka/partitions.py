@@ -1,24 +1,30 @@
-"""The partitions that one consumer has: a ledger each, and what is to be delivered again from here."""
+"""The partitions that one consumer has: a ledger each, and what of them is to be delivered, or again, from here."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 
 from confluent_kafka import Consumer
 
 from handoff.brokers.kafka.ledger import Ledger
 from handoff.brokers.kafka.offsets import commit_ledgers
 from handoff.brokers.kafka.records import Record
+from handoff.contracts.envelope import CLIENT_ID_ATTRIBUTE
 
 
 class Partitions:
     """Ledgers by partition; thread-safe. What concerns a partition that has gone does nothing."""
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, *, only_client_id: str | None) -> None:
+        """With `only_client_id`, messages for others are done as soon as they are fetched."""
         self._topic = topic
+        self._only_client_id = only_client_id
         self._ledgers: dict[int, Ledger] = {}
+        self._fetched: deque[Record] = deque()
         self._again: list[tuple[float, Record]] = []
         self._moving: set[tuple[int, int]] = set()
         self._changed = threading.Condition()
@@ -33,13 +39,41 @@ class Partitions:
         with self._changed:
             gone = set(self._ledgers) if numbers is None else set(numbers)
             self._ledgers = {number: each for number, each in self._ledgers.items() if number not in gone}
+            self._fetched = deque(record for record in self._fetched if record.partition not in gone)
             self._again = [(due_at, record) for due_at, record in self._again if record.partition not in gone]
 
-    def wants(self, record: Record) -> bool:
-        """Whether a record that was fetched is of a partition here, and not done."""
+    def accept(self, record: Record) -> None:
+        """Keep a record that was fetched for its delivery, unless it is done, for others, or of another's partition."""
         with self._changed:
             ledger = self._ledgers.get(record.partition)
-            return ledger is not None and not ledger.is_done(record.offset)
+            if ledger is None or ledger.is_done(record.offset):
+                return
+            if self._only_client_id is not None:
+                # In its turn, whoever it is for: a ledger takes what it was not told of for gone.
+                ledger.begin(record.offset)
+                if record.message.attributes.get(CLIENT_ID_ATTRIBUTE) != self._only_client_id:
+                    ledger.end(record.offset)
+                    return
+                ledger.undo(record.offset)
+            self._fetched.append(record)
+
+    def waiting(self, count: int) -> list[Record]:
+        """The first of what is to be delivered, those that come again before the others."""
+        with self._changed:
+            now = time.monotonic()
+            self._fetched.extendleft(record for due_at, record in reversed(self._again) if due_at <= now)
+            self._again = [(due_at, record) for due_at, record in self._again if due_at > now]
+            return list(islice(self._fetched, count))
+
+    def take(self, count: int) -> list[Record]:
+        """Take the first of what was waiting."""
+        with self._changed:
+            return [self._fetched.popleft() for _ in range(count)]
+
+    def put_back(self, records: Sequence[Record]) -> None:
+        """Have these wait again, before all others."""
+        with self._changed:
+            self._fetched.extendleft(reversed(records))
 
     def begin(self, records: Iterable[Record]) -> list[tuple[Record, int]]:
         """Count a delivery of each of these; beside each, how many this record has had."""
@@ -72,14 +106,6 @@ class Partitions:
                 self._again.append((time.monotonic() + delay_s, record))
             self._changed.notify_all()
 
-    def due_again(self) -> list[Record]:
-        """Take what is due to be delivered again."""
-        with self._changed:
-            now = time.monotonic()
-            due = [record for due_at, record in self._again if due_at <= now]
-            self._again = [(due_at, record) for due_at, record in self._again if due_at > now]
-            return due
-
     def move(self, record: Record) -> None:
         """A record is on its way to another topic, and is done or comes again when that is decided."""
         with self._changed:
@@ -95,8 +121,7 @@ class Partitions:
 
         Raises: KafkaException
         """
-        with self._changed:
-            commit_ledgers(consumer, self._topic, self._ledgers, is_asynchronous=is_asynchronous)
+        commit_ledgers(consumer, self._topic, self._ledgers, lock=self._changed, is_asynchronous=is_asynchronous)
 
     def touch(self) -> None:
         """Have the next commit hold every partition, for one of those before may have been refused unheard."""

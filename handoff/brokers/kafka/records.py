@@ -48,7 +48,7 @@ def key_of(message: Message) -> bytes | None:
 
 def record_of(found: KafkaMessage) -> Record:
     """Read a record, whoever published it."""
-    texts = dict(_texts(found.headers() or ()))
+    texts = dict(_texts(_headers_of(found)))
     notes = {name: texts.pop(name) for name in list(texts) if name.startswith(NOTES_PREFIX)}
     key = found.key()
     message = Message(
@@ -59,6 +59,13 @@ def record_of(found: KafkaMessage) -> Record:
     partition, offset = found.partition(), found.offset()
     assert partition is not None and offset is not None  # noqa: S101, PT018 - it was fetched
     return Record(partition, offset, message, _whole(notes.get(ATTEMPTS_NOTE)), notes)
+
+
+def _headers_of(found: KafkaMessage) -> Iterable[Any]:
+    try:
+        return found.headers() or ()
+    except (SystemError, UnicodeDecodeError):  # so the client library fails of a header whose name is no UTF-8
+        return ()
 
 
 def _texts(headers: Iterable[Any]) -> Iterable[tuple[str, str]]:

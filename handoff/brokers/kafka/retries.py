@@ -156,8 +156,7 @@ class Retries:
                 self._waiting[waiting.record.offset] = waiting
 
     def _commit(self, consumer: Consumer, *, is_asynchronous: bool = False) -> None:
-        with self._lock:
-            commit_ledgers(consumer, self._retry_topic, self._ledgers, is_asynchronous=is_asynchronous)
+        commit_ledgers(consumer, self._retry_topic, self._ledgers, lock=self._lock, is_asynchronous=is_asynchronous)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ledgers = committed_ledgers(consumer, partitions, timeout_s=ANSWER_WITHIN_S)

@@ -17,12 +17,12 @@ from typing import NamedTuple
 from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, ShareConsumer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from handoff.brokers.kafka.calls import error_of, meaning
+from handoff.brokers.kafka.calls import error_of
 from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery, Settle
-from handoff.brokers.kafka.group_lane import LONGEST_HANDOVER_S, LOOK_S, OUTAGE_S
+from handoff.brokers.kafka.group_lane import LONGEST_HANDOVER_S, LOOK_S
 from handoff.brokers.kafka.handover import Handover
+from handoff.brokers.kafka.lane import LaneThread
 from handoff.brokers.kafka.records import Record, record_of
-from handoff.brokers.outage import Outage
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.topology import SubscriptionSpec
 
@@ -38,6 +38,7 @@ LONGEST_LOCK_S = 60.0
 # (`group.share.delivery.count.limit`) without a word.
 MOST_DELIVERIES = 4
 _COMMIT_WITHIN_S = 10.0
+_NO_SHARE_GROUPS = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}  # noqa: SLF001 - librdkafka's own
 
 _Place = tuple[int, int]
 
@@ -49,7 +50,7 @@ class _Fetched(NamedTuple):
 
 
 class ShareLane:
-    """One share consumer, and the thread that alone uses it."""
+    """One share consumer at a time, which its thread alone uses."""
 
     def __init__(
         self,
@@ -71,26 +72,7 @@ class ShareLane:
         """Records of the last poll that are not acknowledged, and when they came."""
         self._ended: dict[_Place, AcknowledgeType] = {}
         self._changed = threading.Condition()
-        self._outage = Outage(give_up_after_s=OUTAGE_S)
-        self._joined = threading.Event()
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="kafka-share", daemon=True)
-
-    def start(self) -> None:
-        """Begin to fetch."""
-        self._thread.start()
-
-    def wait_joined(self, timeout_s: float) -> None:
-        """Wait until the cluster has taken it for a member, or as long as said."""
-        self._joined.wait(timeout_s)
-
-    def close(self) -> None:
-        """Fetch no more, and leave the group."""
-        self._closed.set()
-
-    def join(self) -> None:
-        """Wait until it has left."""
-        self._thread.join()
+        self.thread = LaneThread(self._serve, name="kafka-share", subscription=spec.name, holdings=holdings)
 
     def settle_record(self, delivery: KafkaDelivery, delay_s: float | None) -> None:
         """End a record that was not parked."""
@@ -107,17 +89,10 @@ class ShareLane:
 
     def _end(self, record: Record, how: AcknowledgeType) -> None:
         with self._changed:
-            if _place(record) in self._open:
+            # Done stays done, whoever else gives it back.
+            if _place(record) in self._open and self._ended.get(_place(record)) != AcknowledgeType.ACCEPT:
                 self._ended[_place(record)] = how
                 self._changed.notify_all()
-
-    def _run(self) -> None:
-        while not self._closed.is_set():
-            try:
-                self._serve()
-            except KafkaException as problem:
-                self._wait_out(error_of(problem))
-        self._joined.set()
 
     def _serve(self) -> None:
         """Fetch with one consumer, until it is closed or of no use any more."""
@@ -126,44 +101,33 @@ class ShareLane:
             consumer.set_acknowledgement_commit_callback(self._complain)
             consumer.subscribe([self._spec.topic])
             _log.info("%s is read as a share group, for the broker's URL says so", self._spec.name)
-            while not self._closed.is_set():
+            while not self.thread.is_closed:
                 if self._open:
                     self._work_off(consumer)
                 elif self._holdings.room(LOOK_S):
                     self._fetch(consumer)
             self._give_up(consumer)
+        except KafkaException as problem:
+            if error_of(problem).code() not in _NO_SHARE_GROUPS:
+                raise
+            raise SettingsInvalid(
+                "This Kafka cluster has no share groups (4.2 or later has, with share.version=1);"
+                " leave mode=share-group out of the broker's URL."
+            ) from problem
         finally:
             with self._changed:
                 self._open, self._ended = {}, {}
             self._fetched.clear()
             consumer.close()
 
-    def _wait_out(self, error: KafkaError) -> None:
-        if error.code() in {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}:  # noqa: SLF001
-            self._holdings.fail(
-                SettingsInvalid(
-                    "This Kafka cluster has no share groups (4.2 or later has, with share.version=1);"
-                    " leave mode=share-group out of the broker's URL."
-                )
-            )
-            self._closed.set()
-            return
-        wait_s = self._outage.next_wait_s()
-        if wait_s is None:
-            self._holdings.fail(meaning(error, f"read {self._spec.name}"))
-            self._closed.set()
-            return
-        _log.info("nothing is read from %s, again in %.1f s: %s", self._spec.topic, wait_s, error.str())
-        self._closed.wait(wait_s)
-
     def _fetch(self, consumer: ShareConsumer) -> None:
         for found in consumer.poll(2 * LOOK_S):
             error = found.error()
             if error is not None:
                 raise KafkaException(error)
-            self._outage.end()
+            self.thread.answered()
             self._accept(found)
-        self._joined.set()
+        self.thread.joined()
         self._deliver()
 
     def _accept(self, found: KafkaMessage) -> None:
@@ -195,19 +159,15 @@ class ShareLane:
         if min(self._open.values(), default=now) < now - self._park_after_s:
             self._park(wait_s=0.0)
         with self._changed:
-            self._changed.wait_for(lambda: len(self._ended) == len(self._open) or self._closed.is_set(), LOOK_S)
+            self._changed.wait_for(lambda: len(self._ended) == len(self._open) or self.thread.is_closed, LOOK_S)
 
     def _deliver(self) -> None:
-        room = self._holdings.room(0.0)
-        waiting = [self._fetched[position] for position in range(min(room, len(self._fetched)))]
-        fitting = self._holdings.fitting([each.record.message for each in waiting]) if waiting else 0
         deliveries = [
             KafkaDelivery(each.record, attempt=each.attempt, settle=self._settle, settle_record=self.settle_record)
-            for each in waiting[:fitting]
+            for each in self._fetched
         ]
-        if deliveries and self._holdings.add(deliveries):
-            for _ in deliveries:
-                self._fetched.popleft()
+        for _ in range(self._holdings.add_fitting(deliveries)):
+            self._fetched.popleft()
 
     def _acknowledge(self, consumer: ShareConsumer) -> None:
         """Acknowledge the records of the last poll, once every one of them has ended.
@@ -225,8 +185,8 @@ class ShareLane:
             consumer.commit_async()
 
     def _park(self, *, wait_s: float) -> None:
-        for record in self._handover.park(self._is_mine, wait_s=wait_s):
-            self._end(record, AcknowledgeType.ACCEPT)
+        for record, is_parked in self._handover.park(self._is_mine, wait_s=wait_s):
+            self._end(record, AcknowledgeType.ACCEPT if is_parked else AcknowledgeType.RELEASE)
 
     def _is_mine(self, delivery: KafkaDelivery) -> bool:
         return delivery.lease is None and delivery.settle_record == self.settle_record

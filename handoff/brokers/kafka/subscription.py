@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery
+from handoff.brokers.kafka.lane import LaneThread
 from handoff.brokers.kafka.parking import Parking
 from handoff.brokers.kafka.retries import Retries
 
 # A group tells a new member of its partitions with a heartbeat, every 5 s where nothing else is set.
 JOIN_WITHIN_S = 12.0
-
-
-class Lane(Protocol):
-    """Fetches records and has them yielded, from a thread of its own."""
-
-    def start(self) -> None:
-        """Begin to fetch."""
-
-    def wait_joined(self, timeout_s: float) -> None:
-        """Wait until it may fetch, or as long as said."""
-
-    def close(self) -> None:
-        """Fetch no more, give back what was not yielded, and leave what it belongs to, soon."""
-
-    def join(self) -> None:
-        """Wait until that is done."""
 
 
 class KafkaSubscription:
@@ -41,16 +25,16 @@ class KafkaSubscription:
         retries: Retries | None,
         discard: Callable[[], None] | None,
     ) -> None:
-        """`discard` removes a temporary subscription."""
+        """`discard` removes a temporary subscription, once it is finished."""
         self._holdings = holdings
         self._parking = parking
         self._retries = retries
         self._discard = discard
-        self._lanes: Sequence[Lane] = ()
+        self._lanes: Sequence[LaneThread] = ()
         self._lock = threading.RLock()
         self._is_closed = False
 
-    def start(self, lanes: Sequence[Lane]) -> None:
+    def start(self, lanes: Sequence[LaneThread]) -> None:
         """Begin to fetch, to keep leases and to bring back what is due; returns when it has joined, where it can.
 
         Raises: SettingsInvalid: the cluster refuses
@@ -77,9 +61,9 @@ class KafkaSubscription:
         if not self._holdings.release(delivery):
             return
         # The lease is set before the delivery can be released, or never: both go by the lock of what is held.
-        if delivery.lease is not None and self._parking is not None:
-            self._parking.end(delivery, delay_s)
-        else:
+        is_parked = self._parking is not None and self._parking.end(delivery, delay_s)
+        # What is done is done wherever it is; it may yet turn out that it could not be parked.
+        if delay_s is None or not is_parked:
             delivery.settle_record(delivery, delay_s)
 
     def close(self) -> None:
@@ -87,22 +71,19 @@ class KafkaSubscription:
         with self._lock:
             first, self._is_closed = not self._is_closed, True
         self._holdings.close()
-        for lane in self._lanes:
+        # Once: a signal's handler that comes between must not wait for what the thread has that it interrupted.
+        for lane in self._lanes if first else ():
             lane.close()
-        if first and self._discard is not None:
-            self._leave()
-            self._discard()
 
     def finish(self) -> None:
         """Close, give back what is still held, and return when the cluster knows."""
         self.close()
         self._holdings.abandon()
-        self._leave()
+        for lane in self._lanes:
+            lane.join()
         if self._parking is not None:
             self._parking.stop()
         if self._retries is not None:
             self._retries.stop()
-
-    def _leave(self) -> None:
-        for lane in self._lanes:
-            lane.join()
+        if self._discard is not None:
+            self._discard()
