@@ -69,6 +69,7 @@ class FakeCluster:
         """Offsets under this one were removed by retention."""
         self.committed: dict[tuple[str, str, int], tuple[int, str]] = {}
         self.commit_errors: deque[KafkaError] = deque()
+        self.committed_errors: deque[KafkaError] = deque()
         self.lost_commits = 0
         """So many asynchronous commits fail without a word."""
         self.may_commit = threading.Event()
@@ -180,6 +181,8 @@ class FakeConsumer:
         del timeout
         self._use()
         self.cluster.answer()
+        if self.cluster.committed_errors:
+            raise KafkaException(self.cluster.committed_errors.popleft())
         found = []
         for each in partitions:
             offset, metadata = self.cluster.committed.get((self.group, each.topic, each.partition), (-1001, ""))

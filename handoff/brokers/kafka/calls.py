@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -13,6 +15,9 @@ from handoff.contracts.errors import BrokerUnavailable, FashionError, MalformedM
 ANSWER_WITHIN_S = 20.0
 # One look at the cluster.
 ATTEMPT_S = 10.0
+_ASK_AGAIN_AFTER_S = 0.1
+
+Answer = TypeVar("Answer")
 
 _UNKNOWN = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -36,6 +41,11 @@ REFUSED = {
     KafkaError._SSL,  # noqa: SLF001
     KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001
 }
+_COORDINATOR_AWAY = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 
@@ -55,6 +65,21 @@ def error_of(problem: KafkaException) -> KafkaError:
     """What an exception carries; its Python type says nothing."""
     found = problem.args[0] if problem.args else None
     return found if isinstance(found, KafkaError) else KafkaError(KafkaError._FAIL, str(problem))  # noqa: SLF001
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """Ask a group's coordinator; while brokers start or hand groups over there is none, for which librdkafka fails.
+
+    Raises: KafkaException: something else, or there is none for long
+    """
+    give_up_at = time.monotonic() + ANSWER_WITHIN_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as problem:
+            if error_of(problem).code() not in _COORDINATOR_AWAY or time.monotonic() > give_up_at:
+                raise
+        time.sleep(_ASK_AGAIN_AFTER_S)
 
 
 @contextmanager

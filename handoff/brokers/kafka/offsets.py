@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from handoff.brokers.kafka.calls import patiently
 from handoff.brokers.kafka.ledger import Ledger
 
 # An asynchronous commit may fail without a word; so what has not changed is committed again, too.
@@ -22,7 +23,7 @@ def committed_ledgers(
     Raises: KafkaException: no answer
     """
     ledgers = {}
-    for found in consumer.committed(list(partitions), timeout=timeout_s):
+    for found in patiently(lambda: consumer.committed(list(partitions), timeout=timeout_s)):
         if found.error is not None:
             raise KafkaException(found.error)
         offset = found.offset

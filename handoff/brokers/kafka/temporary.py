@@ -7,7 +7,7 @@ import logging
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of, translated
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of, patiently, translated
 from handoff.brokers.kafka.clients import Clients
 from handoff.contracts.topology import SubscriptionSpec
 
@@ -24,11 +24,12 @@ def begin_at_end(clients: Clients, spec: SubscriptionSpec) -> None:
         with translated(f"subscribe to {spec.name}"):
             numbers = consumer.list_topics(spec.topic, timeout=ANSWER_WITHIN_S).topics[spec.topic].partitions
             places = [TopicPartition(spec.topic, number) for number in numbers]
-            fresh = [each for each in consumer.committed(places, timeout=ANSWER_WITHIN_S) if each.offset < 0]
+            committed = patiently(lambda: consumer.committed(places, timeout=ANSWER_WITHIN_S))
+            fresh = [each for each in committed if each.offset < 0]
             for each in fresh:
                 _, each.offset = consumer.get_watermark_offsets(each, timeout=ANSWER_WITHIN_S)
             if fresh:
-                consumer.commit(offsets=fresh, asynchronous=False)
+                patiently(lambda: consumer.commit(offsets=fresh, asynchronous=False))
     finally:
         consumer.close()
 
