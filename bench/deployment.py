@@ -22,6 +22,7 @@ from handoff.settings import Settings
 REFERENCE_LOADS = (Load(1, 20), Load(1_000, 5))
 # On one core, then on two: each takes seconds, so that it hardly shows who ends last.
 SCALING = {1: Load(1_000, 20), 2: Load(1_000, 50)}
+FIRST = Load(1_000, 1)
 UNLOADED_REQUESTS = 200
 LATENCY_SECONDS = 3.0
 HIGHEST = Load(1, 200)
@@ -58,6 +59,8 @@ class Deployment:
         settings = self._afresh()
         with running_worker(settings, self._log_path) as worker, opened_client(settings) as client:
             self._add("ready_s", "worker start to ready", "s", worker.ready_s)
+            # The first request of a new share group waits for its partitions: once, for a heartbeat of 5 s.
+            upload_meanwhile(client, FIRST)
             self._measure_main(client, settings, worker)
             for size in self._extent.sizes:
                 if size != MAIN.images_per_request:
