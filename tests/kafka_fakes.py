@@ -147,6 +147,10 @@ class FakeConsumer:
         self.positions = {}
         self.incremental_assign(partitions)
 
+    def unassign(self) -> None:
+        """Fetch nothing."""
+        self.positions = {}
+
     def assignment(self) -> list[TopicPartition]:
         """What is fetched."""
         self._use()

@@ -172,3 +172,37 @@ class TestTemporary:
         assert [known.is_done(offset) for offset in range(4)] == [True, False, False, True]
         held.ack()
         assert bodies(consumer.take()) == [b"waits"]
+
+
+class TestTopicsMadeAnew:
+    """An operator deletes a topic and declares it again: its offsets begin anew, what groups committed stays."""
+
+    def test_what_is_published_then_is_delivered(self, cluster: FakeCluster, join: Join) -> None:
+        """To a worker that went on all the time; what it still holds of the old one harms nothing."""
+        worker = join()
+        consumer = Consumer(worker.subscription)
+        for number in range(4):
+            publish(cluster, b"old %d" % number)
+            (held,) = consumer.take()
+            if number < 3:
+                held.ack()
+        with cluster.changed:
+            cluster.logs["requests", 0] = []
+            publish(cluster, b"new 0", b"new 1")
+            worker.clients.consumers[-1].positions[0] = 0  # `auto.offset.reset`
+        found = consumer.take(2)
+        assert bodies(found) == [b"new 0", b"new 1"]
+        held.nack()
+        found[0].ack()
+        publish(cluster, *(b"new %d" % number for number in range(2, 6)))
+        assert bodies(consumer.take(4)) == [b"new 2", b"new 3", b"new 4", b"new 5"]
+        assert consumer.take_up_to(1, within_s=0.1) == []
+
+    def test_a_worker_that_comes_later_sees_it_from_its_beginning(self, cluster: FakeCluster, join: Join) -> None:
+        """What was committed lies behind the topic's end."""
+        cluster.committed["read", "requests", 0] = 20, "1 5 0:1"
+        publish(cluster, b"new 0", b"new 1")
+        worker = join()
+        found = Consumer(worker.subscription).take(2)
+        assert bodies(found) == [b"new 0", b"new 1"]
+        assert {delivery.attempt for delivery in found} == {1}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
@@ -71,16 +72,18 @@ class GroupLane:
             self._partitions.end(record)
         elif delay_s == 0 or parking is None:
             self._partitions.come_again(record, delay_s=delay_s)
-        else:
-            self._partitions.move(record)
+        elif self._partitions.move(record):
             moved = parking.delay(record.message, attempts=delivery.attempt, delay_s=delay_s)
-            moved.add_done_callback(
-                lambda sent: (
-                    self._partitions.come_again(record, delay_s=delay_s)
-                    if sent.exception()
-                    else self._partitions.end(record)
-                )
-            )
+            self._end_when_sent(record, moved, else_in_s=delay_s)
+
+    def _end_when_sent(self, record: Record, sent: Future[str], *, else_in_s: float) -> None:
+        def decide(sent: Future[str]) -> None:
+            if sent.exception() is None:
+                self._partitions.end(record)
+            else:
+                self._partitions.come_again(record, delay_s=else_in_s)
+
+        sent.add_done_callback(decide)
 
     def _serve(self) -> None:
         """Fetch with one consumer, until it is closed or of no use any more."""
