@@ -76,6 +76,8 @@ class FakeCluster:
         self.committing = threading.Semaphore(0)
         """Released by each commit that waits for its answer."""
         self.is_silent = False
+        self.unanswered: list[float] = []
+        self.answer_count = 0
         self.changed = threading.Condition()
 
     def append(
@@ -94,7 +96,9 @@ class FakeCluster:
     def answer(self) -> None:
         """Fail as a client does whose cluster says nothing."""
         if self.is_silent:
+            self.unanswered.append(time.monotonic())
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "Failed to get an answer"))
+        self.answer_count += 1
 
 
 class FakeConsumer:
@@ -327,8 +331,8 @@ class FakePublisher:
         return len(self._held)
 
     def bodies(self, topic: str) -> list[bytes]:
-        """What was published to a topic."""
-        return [message.body for sent_to, message, _ in self.sent if sent_to == topic]
+        """What was published to a topic, but for what is only said of leases."""
+        return [message.body for sent_to, message, _ in self.sent if sent_to == topic and message.body]
 
 
 def messages(*texts: bytes) -> Sequence[Message]:

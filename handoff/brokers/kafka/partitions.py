@@ -42,6 +42,11 @@ class Partitions:
             self._fetched = deque(record for record in self._fetched if record.partition not in gone)
             self._again = [(due_at, record) for due_at, record in self._again if record.partition not in gone]
 
+    def mine(self, numbers: Iterable[int] | None) -> set[int]:
+        """Those of these, or of all, that this consumer has."""
+        with self._changed:
+            return set(self._ledgers) if numbers is None else set(self._ledgers).intersection(numbers)
+
     def accept(self, record: Record) -> None:
         """Keep a record that was fetched for its delivery, unless it is done, for others, or of another's partition."""
         with self._changed:
