@@ -77,6 +77,8 @@ class FakeCluster:
         self.committing = threading.Semaphore(0)
         """Released by each commit that waits for its answer."""
         self.is_silent = False
+        self.unanswered: list[float] = []
+        self.answer_count = 0
         self.changed = threading.Condition()
 
     def append(
@@ -95,7 +97,9 @@ class FakeCluster:
     def answer(self) -> None:
         """Fail as a client does whose cluster says nothing."""
         if self.is_silent:
+            self.unanswered.append(time.monotonic())
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "Failed to get an answer"))
+        self.answer_count += 1
 
 
 class FakeConsumer:
@@ -147,6 +151,10 @@ class FakeConsumer:
         """Fetch these."""
         self.positions = {}
         self.incremental_assign(partitions)
+
+    def unassign(self) -> None:
+        """Fetch nothing."""
+        self.positions = {}
 
     def assignment(self) -> list[TopicPartition]:
         """What is fetched."""
@@ -326,8 +334,8 @@ class FakePublisher:
         return len(self._held)
 
     def bodies(self, topic: str) -> list[bytes]:
-        """What was published to a topic."""
-        return [message.body for sent_to, message, _ in self.sent if sent_to == topic]
+        """What was published to a topic, but for what is only said of leases."""
+        return [message.body for sent_to, message, _ in self.sent if sent_to == topic and message.body]
 
 
 def messages(*texts: bytes) -> Sequence[Message]:

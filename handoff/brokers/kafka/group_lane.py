@@ -7,7 +7,9 @@ worker dies. A partition goes to another member once what was yielded of it is s
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
@@ -34,6 +36,9 @@ LONGEST_STALL_S = 15.0
 # How long a partition that another member is to have waits for what was yielded of it.
 LONGEST_HANDOVER_S = 5.0
 
+# A dead letter that could not be published is tried again.
+BURY_AGAIN_AFTER_S = 1.0
+
 # The group has moved on: its news come with the next poll.
 _REBALANCING = {
     KafkaError.FENCED_MEMBER_EPOCH,
@@ -41,6 +46,19 @@ _REBALANCING = {
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError.STALE_MEMBER_EPOCH,
     KafkaError.UNKNOWN_MEMBER_ID,
+}
+
+# The group's coordinator moves or starts again, as when brokers are updated one after another.
+_PASSING = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - librdkafka's own codes begin so
+    KafkaError._TIMED_OUT,  # noqa: SLF001
+    KafkaError._TRANSPORT,  # noqa: SLF001
+    KafkaError._WAIT_COORD,  # noqa: SLF001
 }
 
 
@@ -62,6 +80,7 @@ class GroupLane:
         self._handover = handover
         self._settle = settle
         self._partitions = Partitions(spec.topic, only_client_id=spec.only_client_id)
+        self._polled_at = 0.0
         self.thread = LaneThread(self._serve, name="kafka-group", subscription=spec.name, holdings=holdings)
 
     def settle_record(self, delivery: KafkaDelivery, delay_s: float | None) -> None:
@@ -71,16 +90,18 @@ class GroupLane:
             self._partitions.end(record)
         elif delay_s == 0 or parking is None:
             self._partitions.come_again(record, delay_s=delay_s)
-        else:
-            self._partitions.move(record)
+        elif self._partitions.move(record):
             moved = parking.delay(record.message, attempts=delivery.attempt, delay_s=delay_s)
-            moved.add_done_callback(
-                lambda sent: (
-                    self._partitions.come_again(record, delay_s=delay_s)
-                    if sent.exception()
-                    else self._partitions.end(record)
-                )
-            )
+            self._end_when_sent(record, moved, else_in_s=delay_s)
+
+    def _end_when_sent(self, record: Record, sent: Future[str], *, else_in_s: float) -> None:
+        def decide(sent: Future[str]) -> None:
+            if sent.exception() is None:
+                self._partitions.end(record)
+            else:
+                self._partitions.come_again(record, delay_s=else_in_s)
+
+        sent.add_done_callback(decide)
 
     def _serve(self) -> None:
         """Fetch with one consumer, until it is closed or of no use any more."""
@@ -94,8 +115,10 @@ class GroupLane:
             if not self._membership.fall_back(error_of(problem)):
                 raise
         finally:
-            self._partitions.drop()
-            consumer.close()
+            try:
+                consumer.close()  # which gives up what it has
+            finally:
+                self._partitions.drop()
 
     def _step(self, consumer: Consumer) -> None:
         room = self._holdings.room(LOOK_S)
@@ -105,24 +128,34 @@ class GroupLane:
             fitting = self._holdings.fitting([record.message for record in self._partitions.waiting(room)])
             if fitting:
                 self._deliver(consumer, self._partitions.take(fitting))
-        elif self._holdings.still_s() > PAUSE_AFTER_S:
+        elif time.monotonic() - self._polled_at > PAUSE_AFTER_S:
             stall_s = min(self._spec.ack_deadline_s * STALL_SHARE, LONGEST_STALL_S)
             self._membership.stand_by(consumer, leaving=self._holdings.still_s() > stall_s)
-            self._accept(consumer.poll(0.0))
-        self._membership.check(consumer)
+            self._poll(consumer, 0.0)
+        self._look(consumer)
         self._partitions.commit(consumer, is_asynchronous=True)
+
+    def _look(self, consumer: Consumer) -> None:
+        """Go through an outage with the same consumer: what is held stays its own."""
+        try:
+            if self._membership.check(consumer):
+                self.thread.answered()
+        except KafkaException as problem:
+            self.thread.wait_out(error_of(problem))
 
     def _fetch(self, consumer: Consumer, room: int) -> None:
         waiting = len(self._partitions.waiting(room))
         if waiting < room:
-            found = consumer.poll(0.0 if waiting else LOOK_S)
-            if found is not None:
-                for each in [found, *(consumer.consume(room - 1, 0.0) if room > 1 else ())]:
-                    self._accept(each)
+            self._poll(consumer, 0.0 if waiting else LOOK_S, most=room)
 
-    def _accept(self, found: KafkaMessage | None) -> None:
-        if found is None:
-            return
+    def _poll(self, consumer: Consumer, timeout_s: float, *, most: int = 1) -> None:
+        self._polled_at = time.monotonic()
+        found = consumer.poll(timeout_s)
+        if found is not None:
+            for each in [found, *(consumer.consume(most - 1, 0.0) if most > 1 else ())]:
+                self._accept(each)
+
+    def _accept(self, found: KafkaMessage) -> None:
         error = found.error()
         if error is not None:
             raise KafkaException(error)
@@ -139,9 +172,7 @@ class GroupLane:
             for record, _ in begun:
                 self._partitions.undo(record)
             self._partitions.put_back(records)
-            if error_of(problem).code() not in _REBALANCING:
-                raise
-            self._accept(consumer.poll(LOOK_S))
+            self._go_on(consumer, problem)
             return
         deliveries = []
         for record, deliveries_of_record in begun:
@@ -156,12 +187,20 @@ class GroupLane:
             for delivery in deliveries:
                 self._partitions.undo(delivery.record)
 
+    def _go_on(self, consumer: Consumer, problem: KafkaException) -> None:
+        """After a commit that was refused, with the same consumer where that is of use."""
+        error = error_of(problem)
+        if error.code() in _REBALANCING:
+            self._poll(consumer, LOOK_S)
+        elif error.code() in _PASSING:
+            self.thread.wait_out(error)
+        else:
+            raise problem
+
     def _bury(self, record: Record, *, attempts: int) -> None:
         self._partitions.undo(record)
-        if self._handover.bury(record, attempts=attempts):
-            self._partitions.end(record)
-        else:
-            self._partitions.come_again(record, delay_s=1.0)
+        if self._partitions.move(record):
+            self._end_when_sent(record, self._handover.bury(record, attempts=attempts), else_in_s=BURY_AGAIN_AFTER_S)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ledgers = committed_ledgers(consumer, partitions, timeout_s=ANSWER_WITHIN_S)
@@ -173,7 +212,7 @@ class GroupLane:
         )
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._give_up(consumer, {each.partition for each in partitions})
+        self._give_up(consumer, [each.partition for each in partitions])
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
@@ -184,7 +223,10 @@ class GroupLane:
 
     def _give_up(self, consumer: Consumer, numbers: Collection[int] | None) -> None:
         """Leave these partitions, or all, so that another member begins where this one ended."""
-        of_these = _of(numbers)
+        leaving = self._partitions.mine(numbers)
+        if not leaving:
+            return
+        of_these = _of(leaving)
         for delivery in self._holdings.take_back(of_these):
             self._partitions.undo(delivery.record)
         wait_s = min(self._spec.ack_deadline_s / 3, LONGEST_HANDOVER_S)
@@ -194,11 +236,12 @@ class GroupLane:
         self._partitions.wait_moved(wait_s)
         self._partitions.touch()
         try:
+            self._membership.ask(consumer)
             self._partitions.commit(consumer)
         except KafkaException as problem:
             _log.warning("what was done of %s may be done again: %s", self._spec.topic, error_of(problem).str())
-        self._partitions.drop(numbers)
+        self._partitions.drop(leaving)
 
 
-def _of(numbers: Collection[int] | None) -> Callable[[KafkaDelivery], bool]:
-    return lambda delivery: delivery.lease is None and (numbers is None or delivery.record.partition in numbers)
+def _of(numbers: Collection[int]) -> Callable[[KafkaDelivery], bool]:
+    return lambda delivery: delivery.lease is None and delivery.record.partition in numbers

@@ -18,6 +18,9 @@ from handoff.contracts.topology import SubscriptionSpec
 
 _log = logging.getLogger(__name__)
 
+# The publisher gives up by itself, a little before.
+_SENT_WITHIN_S = 1.5 * ANSWER_WITHIN_S
+
 
 class Handover:
     """Moves messages of one subscription from where they were fetched to where they go on."""
@@ -47,9 +50,9 @@ class Handover:
         parked = []
         for delivery, leased in self._holdings.each_held(concerned, self.parking.park):
             try:
-                leased.result(ANSWER_WITHIN_S)
+                leased.result(_SENT_WITHIN_S)
             except (FashionError, FutureTimeout) as error:
-                _log.warning("a message that is at work here will come to another worker, too: %s", error)
+                _log.warning("a message that is at work here may come to another worker, too: %s", error)
                 if not self.parking.forget(delivery):
                     parked.append((delivery.record, False))
             else:
@@ -60,22 +63,23 @@ class Handover:
         """Whether a message has had all its attempts before this one."""
         return self._spec.dead_letter_topic is not None and attempt > self._spec.max_attempts
 
-    def bury(self, record: Record, *, attempts: int) -> bool:
-        """Move a message to the dead letters; False where that cannot be done now."""
+    def bury(self, record: Record, *, attempts: int) -> Future[str]:
+        """Publish a message to the dead letters; it can be given up once the future says so."""
         assert self._spec.dead_letter_topic is not None  # noqa: S101 - only what is exhausted is buried
         reason = never_acked(attempts)
         letter = dead_letter(record.message, code=MAX_ATTEMPTS_CODE, reason=reason, attempts=attempts)
-        return self._is_sent(self._publisher.publish(self._spec.dead_letter_topic, letter))
+        return self._told(self._publisher.publish(self._spec.dead_letter_topic, letter))
 
-    def publish_again(self, record: Record, *, attempts: int) -> bool:
-        """Put a message at the end of its topic, with so many deliveries to its name; False where that failed."""
+    def publish_again(self, record: Record, *, attempts: int) -> Future[str]:
+        """Put a message at the end of its topic, with so many deliveries to its name."""
         notes = {ATTEMPTS_NOTE: attempts}
-        return self._is_sent(self._publisher.publish(self._spec.topic, record.message, notes=notes))
+        return self._told(self._publisher.publish(self._spec.topic, record.message, notes=notes))
 
-    def _is_sent(self, sent: Future[str]) -> bool:
-        try:
-            sent.result(2 * ANSWER_WITHIN_S)
-        except (FashionError, FutureTimeout) as error:
+    def _told(self, sent: Future[str]) -> Future[str]:
+        sent.add_done_callback(self._complain)
+        return sent
+
+    def _complain(self, sent: Future[str]) -> None:
+        error = sent.exception()
+        if error is not None:
             _log.warning("a message of %s stays where it is: %s", self._spec.topic, error)
-            return False
-        return True

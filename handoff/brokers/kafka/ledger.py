@@ -19,7 +19,7 @@ class Ledger:
 
     def __init__(self, offset: int, metadata: str = "") -> None:
         """Go on from what was committed; any other text than `metadata` of a ledger counts as none."""
-        self._next = offset
+        self._next = self._position = offset
         self._open: dict[int, int] = {}
         self.is_changed = False
         self.committed_at = time.monotonic()
@@ -48,6 +48,15 @@ class Ledger:
     def is_done(self, offset: int) -> bool:
         """Whether a message that is fetched again was done before."""
         return offset < self._next and offset not in self._open
+
+    def is_open(self, offset: int) -> bool:
+        """Whether a message was delivered and is not done."""
+        return offset in self._open
+
+    def is_anew(self, offset: int) -> bool:
+        """Whether a message is fetched although later ones were: its topic was made anew, and nothing of it is done."""
+        position, self._position = self._position, offset + 1
+        return offset < position
 
     def begin(self, offset: int) -> int:
         """Count a delivery; which one of this record it is, from 1. Fetched in their order, but for those again."""

@@ -87,14 +87,23 @@ class Membership:
         """The cluster has answered."""
         self._heard_at = time.monotonic()
 
-    def check(self, consumer: Consumer) -> None:
-        """After a silence, ask whether the cluster is there.
+    def check(self, consumer: Consumer) -> bool:
+        """After a silence, ask whether the cluster is there; whether it was asked.
 
         Raises: KafkaException: it does not answer
         """
-        if time.monotonic() - self._heard_at > CHECK_PERIOD_S:
-            consumer.list_topics(self._spec.topic, timeout=CHECK_WITHIN_S)
-            self.heard()
+        if time.monotonic() - self._heard_at <= CHECK_PERIOD_S:
+            return False
+        self.ask(consumer)
+        return True
+
+    def ask(self, consumer: Consumer) -> None:
+        """Ask whether the cluster is there: soon answered, where a commit waits for minutes.
+
+        Raises: KafkaException: it does not answer
+        """
+        consumer.list_topics(self._spec.topic, timeout=CHECK_WITHIN_S)
+        self.heard()
 
     def fall_back(self, error: KafkaError) -> bool:
         """Go on with the classic protocol where the cluster turned out to have no other."""

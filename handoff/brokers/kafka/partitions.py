@@ -42,10 +42,18 @@ class Partitions:
             self._fetched = deque(record for record in self._fetched if record.partition not in gone)
             self._again = [(due_at, record) for due_at, record in self._again if record.partition not in gone]
 
+    def mine(self, numbers: Iterable[int] | None) -> set[int]:
+        """Those of these, or of all, that this consumer has."""
+        with self._changed:
+            return set(self._ledgers) if numbers is None else set(self._ledgers).intersection(numbers)
+
     def accept(self, record: Record) -> None:
         """Keep a record that was fetched for its delivery, unless it is done, for others, or of another's partition."""
         with self._changed:
             ledger = self._ledgers.get(record.partition)
+            if ledger is not None and ledger.is_anew(record.offset):
+                self.drop([record.partition])
+                ledger = self._ledgers[record.partition] = Ledger(record.offset)
             if ledger is None or ledger.is_done(record.offset):
                 return
             if self._only_client_id is not None:
@@ -102,14 +110,20 @@ class Partitions:
         """Have a record delivered again from here."""
         with self._changed:
             self._moving.discard((record.partition, record.offset))
-            if record.partition in self._ledgers:
+            if self._is_open(record):
                 self._again.append((time.monotonic() + delay_s, record))
             self._changed.notify_all()
 
-    def move(self, record: Record) -> None:
-        """A record is on its way to another topic, and is done or comes again when that is decided."""
+    def move(self, record: Record) -> bool:
+        """A record goes to another topic, and is done or comes again when it has arrived or not; False: it is not here.
+
+        Then whoever has its partition delivers it again.
+        """
         with self._changed:
-            self._moving.add((record.partition, record.offset))
+            if self._is_open(record):
+                self._moving.add((record.partition, record.offset))
+                return True
+            return False
 
     def wait_moved(self, timeout_s: float) -> None:
         """Wait until all that were on their way have arrived or not."""
@@ -128,3 +142,6 @@ class Partitions:
         with self._changed:
             for ledger in self._ledgers.values():
                 ledger.is_changed = True
+
+    def _is_open(self, record: Record) -> bool:
+        return record.partition in self._ledgers and self._ledgers[record.partition].is_open(record.offset)

@@ -106,6 +106,9 @@ class Retries:
         record = record_of(found)
         with self._lock:
             ledger = self._ledgers.get(record.partition)
+            if ledger is not None and ledger.is_anew(record.offset):
+                self._waiting, self._leases = {}, {}
+                ledger = self._ledgers[record.partition] = Ledger(record.offset)
             if ledger is None or ledger.is_done(record.offset):
                 return
             ledger.begin(record.offset)

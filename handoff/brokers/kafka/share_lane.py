@@ -12,14 +12,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future
+from functools import partial
 from typing import NamedTuple
 
 from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, ShareConsumer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from handoff.brokers.kafka.calls import error_of
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of
 from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery, Settle
-from handoff.brokers.kafka.group_lane import LONGEST_HANDOVER_S, LOOK_S
+from handoff.brokers.kafka.group_lane import BURY_AGAIN_AFTER_S, LONGEST_HANDOVER_S, LOOK_S
 from handoff.brokers.kafka.handover import Handover
 from handoff.brokers.kafka.lane import LaneThread
 from handoff.brokers.kafka.records import Record, record_of
@@ -71,6 +73,8 @@ class ShareLane:
         self._open: dict[_Place, float] = {}
         """Records of the last poll that are not acknowledged, and when they came."""
         self._ended: dict[_Place, AcknowledgeType] = {}
+        self._moving: set[_Place] = set()
+        """Records that are being published elsewhere."""
         self._changed = threading.Condition()
         self.thread = LaneThread(self._serve, name="kafka-share", subscription=spec.name, holdings=holdings)
 
@@ -82,10 +86,23 @@ class ShareLane:
         elif delay_s == 0 or parking is None:
             self._end(record, AcknowledgeType.RELEASE)
         else:
-            moved = parking.delay(record.message, attempts=delivery.attempt, delay_s=delay_s)
-            moved.add_done_callback(
-                lambda sent: self._end(record, AcknowledgeType.RELEASE if sent.exception() else AcknowledgeType.ACCEPT)
-            )
+            self._end_when_sent(record, parking.delay(record.message, attempts=delivery.attempt, delay_s=delay_s))
+
+    def _end_when_sent(
+        self, record: Record, sent: Future[str], *, otherwise: Callable[[], Future[str]] | None = None
+    ) -> None:
+        def decide(sent: Future[str]) -> None:
+            if sent.exception() is not None and otherwise is not None:
+                self._end_when_sent(record, otherwise())
+                return
+            with self._changed:
+                self._moving.discard(_place(record))
+                self._end(record, AcknowledgeType.RELEASE if sent.exception() else AcknowledgeType.ACCEPT)
+                self._changed.notify_all()
+
+        with self._changed:
+            self._moving.add(_place(record))
+        sent.add_done_callback(decide)
 
     def _end(self, record: Record, how: AcknowledgeType) -> None:
         with self._changed:
@@ -116,7 +133,7 @@ class ShareLane:
             ) from problem
         finally:
             with self._changed:
-                self._open, self._ended = {}, {}
+                self._open, self._ended, self._moving = {}, {}, set()
             self._fetched.clear()
             consumer.close()
 
@@ -136,16 +153,21 @@ class ShareLane:
         with self._changed:
             self._open[_place(record)] = time.monotonic()
         if self._handover.is_exhausted(attempt):
-            is_gone = self._handover.bury(record, attempts=attempt - 1)
-            self._end(record, AcknowledgeType.ACCEPT if is_gone else AcknowledgeType.RELEASE)
+            self._bury(record, attempts=attempt - 1)
         elif deliveries >= MOST_DELIVERIES:
             self._send_back(record, attempts=attempt - 1)
         else:
             self._fetched.append(_Fetched(record, attempt, time.monotonic()))
 
+    def _bury(self, record: Record, *, attempts: int) -> None:
+        parking = self._handover.parking
+        assert parking is not None  # noqa: S101 - temporary subscriptions are no share groups
+        # Given back again and again, it would be dropped by the brokers.
+        again = partial(parking.delay, record.message, attempts=attempts, delay_s=BURY_AGAIN_AFTER_S)
+        self._end_when_sent(record, self._handover.bury(record, attempts=attempts), otherwise=again)
+
     def _send_back(self, record: Record, *, attempts: int) -> None:
-        is_gone = self._handover.publish_again(record, attempts=attempts)
-        self._end(record, AcknowledgeType.ACCEPT if is_gone else AcknowledgeType.RELEASE)
+        self._end_when_sent(record, self._handover.publish_again(record, attempts=attempts))
 
     def _work_off(self, consumer: ShareConsumer) -> None:
         """Go on with the records of the last poll until each is acknowledged."""
@@ -205,6 +227,7 @@ class ShareLane:
         wait_s = min(self._park_after_s, LONGEST_HANDOVER_S)
         self._park(wait_s=wait_s)
         with self._changed:
+            self._changed.wait_for(lambda: not self._moving, ANSWER_WITHIN_S)
             for place in self._open:
                 self._ended.setdefault(place, AcknowledgeType.RELEASE)
         self._acknowledge(consumer)
