@@ -29,8 +29,8 @@ class Extent:
 
 _WHOLE = Extent()
 _EXTENTS = {
-    "kafka": Extent(every=2, everything_every=None, loads_percent=()),
-    "kafka_share": Extent((1, MAIN.images_per_request), every=2, everything_every=None, loads_percent=()),
+    "kafka": Extent((1, 100, MAIN.images_per_request), every=2, everything_every=None, loads_percent=()),
+    "kafka_share": Extent((1, MAIN.images_per_request), every=3, everything_every=None, loads_percent=()),
 }
 
 

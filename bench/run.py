@@ -1,8 +1,8 @@
 """`make bench`: what the service costs beside its classifier, on this machine, as one table and build/bench.json.
 
-What ratios are made of is measured once a round, in turn (Kafka's every other); everything else in every third. Every
-figure is the median of its runs; each run of a ratio is of two figures of one round. Latencies are of single requests,
-after them.
+What ratios are made of is measured once a round, in turn (Kafka's in every second or third); everything else in every
+third. Every figure is the median of its runs; each run of a ratio is of two figures of one round. Latencies are of
+single requests, after them.
 """
 
 from __future__ import annotations
