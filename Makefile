@@ -16,9 +16,9 @@ install: .venv/run.stamp  ## Install clients, workers and the Google adapters in
 
 install-dev: .venv/dev.stamp  ## Install everything: also the trainer, tests and checks
 
-# Two at a time, for most of what the tests with real processes do is wait; the tests of a file share its servers.
+# Three at a time, for most of what the tests with real processes do is wait; the tests of a file share its servers.
 test: .venv/dev.stamp  ## Run every test (real servers are started where they are installed)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-unit: .venv/dev.stamp  ## Run the unit tests: no network, no servers, seconds
 	@$(BIN)/python -m pytest tests/unit

@@ -32,7 +32,8 @@ ACK_DEADLINES_S = {"embedded": 2.0, "pubsub": 10.0, "kafka": 6.0, "kafka-share":
 Start = Callable[..., Program]
 
 
-@pytest.fixture(params=list(DEPLOYMENTS))
+# Of each kind one: the suite of the brokers is run on every one. Tests that are about more ask for it.
+@pytest.fixture(params=["embedded+file", "pubsub+gcs"])
 def deployment(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Which broker and which store this run of a test is about."""
     return DEPLOYMENTS[str(request.param)]

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import pytest
+
 from classifiers.protocol import Images
 from fashion_client.client import Client
 from handoff.brokers.urls import open_broker
@@ -20,13 +22,19 @@ from handoff.contracts.protocols import Broker, Delivery, Limits, Store, Subscri
 from handoff.contracts.topology import SubscriptionSpec
 from handoff.settings import Settings
 from handoff.stores.urls import open_store
-from tests.e2e.conftest import Start
+from tests.e2e.conftest import DEPLOYMENTS, Start
 from tests.e2e.programs import RECEIVE, WORKER, Program, is_running, script, wait_until
 
 Sample = tuple[Images, list[str]]
 
 # Answers come in milliseconds; a dead worker's requests after the ack deadline and a broker's own delays.
 ANSWER_WITHIN_S = 90.0
+
+
+@pytest.fixture(params=["embedded+file", "pubsub+gcs", "kafka+file"])
+def deployment(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Every kind of broker."""
+    return DEPLOYMENTS[str(request.param)]
 
 
 def outcomes(worker: Program) -> int:
