@@ -110,6 +110,7 @@ class FakeConsumer:
         self.group = group
         self.errors: deque[KafkaError] = deque()
         self.is_closed = False
+        self.polls = 0
         self.paused: set[int] = set()
         self.subscriptions: list[list[str]] = []
         self.positions: dict[int, int] = {}
@@ -218,6 +219,7 @@ class FakeConsumer:
     def poll(self, timeout: float) -> FakeRecord | None:
         """The next record, after what happened in the group; None after the time-out."""
         self._use()
+        self.polls += 1
         deadline = time.monotonic() + timeout
         while True:
             while self._news:
@@ -256,7 +258,8 @@ class FakeConsumer:
                 return log[position]
             if self._tells_end and self._told_end_at.get(number) != position:
                 self._told_end_at[number] = position
-                return FakeRecord(None, partition=number, error=KafkaError(KafkaError._PARTITION_EOF))
+                end = KafkaError(KafkaError._PARTITION_EOF)
+                return FakeRecord(None, partition=number, offset=position, error=end)
         return None
 
     def _call_back(self, what: str, numbers: list[int]) -> None:

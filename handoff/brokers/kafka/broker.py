@@ -70,6 +70,7 @@ class KafkaBroker:
                 retry_topic=retry_topic,
                 topic=subscription.topic,
                 publisher=self._publisher,
+                holdings=holdings,
             )
         joined = KafkaSubscription(holdings, parking=parking, retries=retries, discard=discard)
         handover = Handover(subscription, holdings=holdings, publisher=self._publisher, parking=parking)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 
@@ -13,21 +14,27 @@ from confluent_kafka import Message as KafkaMessage
 from msgspec import Struct
 
 from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of
+from handoff.brokers.kafka.delivery import Holdings
+from handoff.brokers.kafka.lane import LaneThread
 from handoff.brokers.kafka.ledger import Ledger
-from handoff.brokers.kafka.membership import Membership
+from handoff.brokers.kafka.membership import CHECK_WITHIN_S, Membership
 from handoff.brokers.kafka.offsets import commit_ledgers, committed_ledgers
 from handoff.brokers.kafka.parking import DELAY_NOTE, DONE, DUE, DUE_NOTE, LEASE_NOTE, SAYS_NOTE
 from handoff.brokers.kafka.publisher import Publisher
 from handoff.brokers.kafka.records import ATTEMPTS_NOTE, Record, record_of
-from handoff.brokers.outage import Outage
 
 _log = logging.getLogger(__name__)
 
 # Between two looks at what has fallen due; a record that comes wakes it at once.
 _LOOK_S = 0.1
 # Read ahead of what is due: bounds memory. Beyond it, a lease's end may not be seen before it lapses.
-_MOST_WAITING = 10_000
+MOST_WAITING = 10_000
+MOST_WAITING_BYTES = 64 * 1024 * 1024
 _RECORDS_AT_ONCE = 500
+# Before leaving, what is on its way is waited for, so that nobody forwards it again.
+_ARRIVED_WITHIN_S = 5.0
+# A message that is due and could not be forwarded.
+FORWARD_AGAIN_AFTER_S = 1.0
 
 
 class Waiting(Struct):
@@ -42,8 +49,10 @@ class Waiting(Struct):
 class Retries:
     """Joins those who read one retry topic, of whom one at a time has its partition, until it is closed."""
 
-    def __init__(self, membership: Membership, *, retry_topic: str, topic: str, publisher: Publisher) -> None:
-        """What is due goes to `topic`."""
+    def __init__(
+        self, membership: Membership, *, retry_topic: str, topic: str, publisher: Publisher, holdings: Holdings
+    ) -> None:
+        """What is due goes to `topic`; that nothing comes back any more is told to whoever waits for `holdings`."""
         self._membership = membership
         self._retry_topic = retry_topic
         self._topic = topic
@@ -51,10 +60,11 @@ class Retries:
         self._ledgers: dict[int, Ledger] = {}
         self._waiting: dict[int, Waiting] = {}
         self._leases: dict[str, int] = {}
+        self._forwarding: set[int] = set()
+        self._read_to = 0
         self._at_end = False
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="kafka-retries", daemon=True)
+        self._changed = threading.Condition()
+        self._thread = LaneThread(self._serve, name="kafka-retries", subscription=retry_topic, holdings=holdings)
 
     def start(self) -> None:
         """Begin to read."""
@@ -62,71 +72,81 @@ class Retries:
 
     def stop(self) -> None:
         """Leave what is not due to others."""
-        self._stopped.set()
+        self._thread.close()
         self._thread.join()
 
-    def _run(self) -> None:
-        outage = Outage(give_up_after_s=float("inf"))
-        while not self._stopped.is_set():
-            consumer = self._membership.open()
+    def _serve(self) -> None:
+        consumer = self._membership.open()
+        try:
+            self._membership.join(consumer, self._assigned, self._revoked, self._lost)
+            while not self._thread.is_closed:
+                self._step(consumer)
+                self._thread.answered()
+            self._give_up(consumer)
+        except KafkaException as problem:
+            if not self._membership.fall_back(error_of(problem)):
+                raise
+        finally:
             try:
-                self._membership.join(consumer, self._assigned, self._revoked, self._lost)
-                while not self._stopped.is_set():
-                    self._step(consumer)
-                    outage.end()
-                self._commit(consumer)
-            except KafkaException as problem:
-                if self._membership.fall_back(error_of(problem)):
-                    continue
-                wait_s = outage.next_wait_s() or 0.0
-                _log.info("no retries are read, again in %.1f s: %s", wait_s, error_of(problem).str())
-                self._stopped.wait(wait_s)
+                consumer.close()  # which gives up what it has
             finally:
-                consumer.close()
                 self._forget()
 
     def _step(self, consumer: Consumer) -> None:
-        if len(self._waiting) < _MOST_WAITING:
-            found = consumer.poll(_LOOK_S)
-            for each in [found, *consumer.consume(_RECORDS_AT_ONCE, 0.0)] if found is not None else []:
-                self._read(each)
+        if is_full := self._is_full():
+            self._membership.stand_by(consumer, leaving=False)
         else:
-            self._stopped.wait(_LOOK_S)
-        if self._at_end or len(self._waiting) >= _MOST_WAITING:
-            self._forward_due()
-        self._commit(consumer, is_asynchronous=True)
+            self._membership.resume(consumer)
+        found = consumer.poll(_LOOK_S)
+        for each in [found, *consumer.consume(_RECORDS_AT_ONCE, 0.0)] if found is not None else []:
+            self._read(each)
+        if self._at_end or is_full:
+            self._forward_due(consumer, may_read_on=not is_full)
+        commit_ledgers(consumer, self._retry_topic, self._ledgers, lock=self._changed, is_asynchronous=True)
+
+    def _is_full(self) -> bool:
+        with self._changed:
+            size_bytes = sum(len(waiting.record.message.body) for waiting in self._waiting.values())
+            return len(self._waiting) >= MOST_WAITING or size_bytes >= MOST_WAITING_BYTES
 
     def _read(self, found: KafkaMessage) -> None:
         error = found.error()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own codes begin so
-                self._at_end = True
+                self._at_end, self._read_to = True, found.offset() or 0
                 return
             raise KafkaException(error)
         record = record_of(found)
-        with self._lock:
+        with self._changed:
+            self._read_to = record.offset + 1
             ledger = self._ledgers.get(record.partition)
             if ledger is not None and ledger.is_anew(record.offset):
                 self._waiting, self._leases = {}, {}
                 ledger = self._ledgers[record.partition] = Ledger(record.offset)
-            if ledger is None or ledger.is_done(record.offset):
-                return
+            if ledger is not None:
+                self._keep(ledger, record)
+
+    def _keep(self, ledger: Ledger, record: Record) -> None:
+        is_done, due_at = ledger.is_done(record.offset), _due_at(record, is_news=self._at_end)
+        says, lease = record.notes.get(SAYS_NOTE), record.notes.get(LEASE_NOTE)
+        if says is not None:
+            # Also where the reader before this one heard it: it counts for as long as the message waits.
+            self._hear(ledger, says, self._leases.get(lease or "", -1), due_at)
+        elif not is_done:
+            self._waiting[record.offset] = Waiting(record, due_at=due_at, lease=lease)
+            if lease is not None:
+                self._leases[lease] = record.offset
+        if not is_done:
             ledger.begin(record.offset)
-            says, lease = record.notes.get(SAYS_NOTE), record.notes.get(LEASE_NOTE)
-            if says is None:
-                self._waiting[record.offset] = Waiting(record, due_at=_due_at(record), lease=lease)
-                if lease is not None:
-                    self._leases[lease] = record.offset
-            else:
-                self._hear(ledger, says, self._leases.get(lease or "", -1), record)
+            if says is not None:
                 ledger.end(record.offset)
 
-    def _hear(self, ledger: Ledger, says: str, offset: int, record: Record) -> None:
+    def _hear(self, ledger: Ledger, says: str, offset: int, due_at: float) -> None:
         """What is said of a lease counts while its message waits here."""
         waiting = self._waiting.get(offset)
         if waiting is None:
             return
-        waiting.due_at = _due_at(record)
+        waiting.due_at = due_at
         if says in {DONE, DUE} and waiting.lease is not None:
             del self._leases[waiting.lease]
             waiting.lease = None
@@ -134,36 +154,52 @@ class Retries:
             del self._waiting[offset]
             ledger.end(offset)
 
-    def _forward_due(self) -> None:
+    def _forward_due(self, consumer: Consumer, *, may_read_on: bool) -> None:
         now = time.monotonic()
-        with self._lock:
+        with self._changed:
             due = [waiting for waiting in self._waiting.values() if waiting.due_at <= now]
+        if may_read_on and any(waiting.lease for waiting in due) and not self._has_read_all(consumer, due):
+            due = [waiting for waiting in due if not waiting.lease]
+        with self._changed:
             for waiting in due:
                 del self._waiting[waiting.record.offset]
-                if waiting.lease is not None:
-                    self._leases.pop(waiting.lease, None)
+                self._leases.pop(waiting.lease or "", None)
+                self._forwarding.add(waiting.record.offset)
         for waiting in due:
             notes = {ATTEMPTS_NOTE: waiting.record.attempts}
             sent = self._publisher.publish(self._topic, waiting.record.message, notes=notes)
-            ledger = self._ledgers.get(waiting.record.partition)
-            sent.add_done_callback(partial(self._forwarded, waiting, ledger))
+            sent.add_done_callback(partial(self._forwarded, waiting, self._ledgers.get(waiting.record.partition)))
+
+    def _has_read_all(self, consumer: Consumer, due: Sequence[Waiting]) -> bool:
+        """Whether nothing is left unread that could prolong a lease; who did not reach the cluster could not either."""
+        try:
+            _, end = consumer.get_watermark_offsets(TopicPartition(self._retry_topic, 0), timeout=CHECK_WITHIN_S)
+        except KafkaException:
+            for waiting in due:
+                if waiting.lease:
+                    waiting.due_at = _due_at(waiting.record, is_news=True)
+            return False
+        return self._read_to >= end
 
     def _forwarded(self, waiting: Waiting, ledger: Ledger | None, sent: Future[str]) -> None:
-        error = sent.exception()
-        with self._lock:
-            if error is None and ledger is not None:
-                ledger.end(waiting.record.offset)
-            elif error is not None and ledger is self._ledgers.get(waiting.record.partition):
-                _log.info("a message that is due stays on the retry topic: %s", error)
-                waiting.due_at = time.monotonic() + 1.0
-                self._waiting[waiting.record.offset] = waiting
-
-    def _commit(self, consumer: Consumer, *, is_asynchronous: bool = False) -> None:
-        commit_ledgers(consumer, self._retry_topic, self._ledgers, lock=self._lock, is_asynchronous=is_asynchronous)
+        error, offset = sent.exception(), waiting.record.offset
+        with self._changed:
+            self._forwarding.discard(offset)
+            self._changed.notify_all()
+            if ledger is None or ledger is not self._ledgers.get(waiting.record.partition):
+                return
+            if error is None:
+                ledger.end(offset)
+                return
+            _log.info("a message that is due stays on the retry topic: %s", error)
+            waiting.due_at = time.monotonic() + FORWARD_AGAIN_AFTER_S
+            self._waiting[offset] = waiting
+            if waiting.lease is not None:
+                self._leases[waiting.lease] = offset
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ledgers = committed_ledgers(consumer, partitions, timeout_s=ANSWER_WITHIN_S)
-        with self._lock:
+        with self._changed:
             self._ledgers.update(ledgers)
             self._at_end = False
         self._membership.assign(
@@ -173,21 +209,36 @@ class Retries:
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del partitions  # there is one
-        self._commit(consumer)
-        self._forget()
+        self._give_up(consumer)
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer, partitions  # there is one
         self._forget()
 
+    def _give_up(self, consumer: Consumer) -> None:
+        """Have the next reader begin where this one ended."""
+        with self._changed:
+            if not self._ledgers:
+                return
+            self._changed.wait_for(lambda: not self._forwarding, _ARRIVED_WITHIN_S)
+            for ledger in self._ledgers.values():
+                ledger.is_changed = True
+        try:
+            self._membership.ask(consumer)
+            commit_ledgers(consumer, self._retry_topic, self._ledgers, lock=self._changed)
+        except KafkaException as problem:
+            _log.warning("what came back to %s may come back again: %s", self._topic, error_of(problem).str())
+        self._forget()
+
     def _forget(self) -> None:
-        with self._lock:
-            self._ledgers, self._waiting, self._leases, self._at_end = {}, {}, {}, False
+        with self._changed:
+            self._ledgers, self._waiting, self._leases, self._forwarding, self._at_end = {}, {}, {}, set(), False
 
 
-def _due_at(record: Record) -> float:
+def _due_at(record: Record, *, is_news: bool) -> float:
+    """News is due so much later than it is read; what waited in the topic by the clocks, and no later than that."""
     due_ms, delay_ms = (record.notes.get(name, "") for name in (DUE_NOTE, DELAY_NOTE))
-    if not (due_ms.isdecimal() and delay_ms.isdecimal()):
+    if not (due_ms.isdecimal() and delay_ms.isdecimal() and len(due_ms + delay_ms) < 30):  # noqa: PLR2004 - of a clock
         return 0.0
-    left_s = int(due_ms) / 1000 - time.time()
-    return time.monotonic() + min(max(left_s, 0.0), int(delay_ms) / 1000)
+    delay_s, left_s = int(delay_ms) / 1000, int(due_ms) / 1000 - time.time()
+    return time.monotonic() + (delay_s if is_news else min(max(left_s, 0.0), delay_s))
