@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, TopicPartition
 
 from handoff.brokers.kafka.records import headers_of, key_of
 from handoff.contracts.errors import FashionError
@@ -272,6 +272,81 @@ class FakeConsumer:
                 self.paused -= set(numbers)
             elif not set(numbers) <= set(self.positions):
                 self.incremental_assign([TopicPartition(self._topic, number, 0) for number in numbers])
+
+    def _use(self) -> None:
+        if self.is_closed:
+            raise RuntimeError("Consumer closed")
+
+
+class FakeShareConsumer:
+    """A member of a share group, given polls by tests; demands that a poll is acknowledged before the next one."""
+
+    def __init__(self) -> None:
+        self.acknowledged: list[tuple[int, AcknowledgeType]] = []
+        """Offset of each record, and what was said of it."""
+        self.commits: list[str] = []
+        self.is_closed = False
+        self.polls = 0
+        self._given: deque[list[FakeRecord] | KafkaError] = deque()
+        self._locked: set[tuple[int, int]] = set()
+        self._changed = threading.Condition()
+
+    def give(self, *records: FakeRecord | KafkaError) -> None:
+        """Have a coming poll bring these, or fail."""
+        with self._changed:
+            for each in records:
+                if isinstance(each, KafkaError):
+                    self._given.append(each)
+            self._given.append([each for each in records if isinstance(each, FakeRecord)])
+            self._changed.notify_all()
+
+    @property
+    def locked_count(self) -> int:
+        """Records that are this member's own."""
+        return len(self._locked)
+
+    def subscribe(self, topics: list[str]) -> None:
+        """Join."""
+
+    def set_acknowledgement_commit_callback(self, callback: Callable[..., None]) -> None:
+        """Be told of commits; none fails here."""
+
+    def poll(self, timeout: float) -> list[FakeRecord]:
+        """The next records."""
+        self._use()
+        self.polls += 1
+        assert not self._locked, "polled before all was acknowledged"
+        with self._changed:
+            self._changed.wait_for(lambda: self._given, timeout)
+            found = self._given.popleft() if self._given else []
+            if isinstance(found, KafkaError):
+                raise KafkaException(found)
+            self._locked = {(each.partition(), each.offset()) for each in found if each.error() is None}
+            return found
+
+    def acknowledge_offset(self, topic: str, partition: int, offset: int, how: AcknowledgeType) -> None:
+        """Say what became of a record."""
+        del topic
+        self._use()
+        if (partition, offset) not in self._locked:
+            raise KafkaException(KafkaError(KafkaError._STATE, "not locked"))
+        self._locked.discard((partition, offset))
+        self.acknowledged.append((offset, how))
+
+    def commit_async(self) -> None:
+        """Send it."""
+        self._use()
+        self.commits.append("asynchronous")
+
+    def commit_sync(self, timeout: float) -> None:
+        """Send it and wait."""
+        del timeout
+        self._use()
+        self.commits.append("synchronous")
+
+    def close(self) -> None:
+        """Leave."""
+        self.is_closed = True
 
     def _use(self) -> None:
         if self.is_closed:

@@ -396,3 +396,15 @@ class TestReaders:
         reader.clients.consumers[0].errors.append(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "scripted"))
         with pytest.raises(SettingsInvalid, match="read read-retry; Kafka refuses: scripted"):
             reader.holdings.next()
+
+    def test_an_outage_without_end_is_told(
+        self, cluster: FakeCluster, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """To whoever waits for messages of a share group, too: its consumers say nothing of it."""
+        monkeypatch.setattr("handoff.brokers.kafka.membership.CHECK_PERIOD_S", 0.1)
+        monkeypatch.setattr("handoff.brokers.kafka.lane.OUTAGE_S", 0.2)
+        reader = start()
+        reader.wait_read(0)
+        cluster.is_silent = True
+        with pytest.raises(BrokerUnavailable, match="Cannot read read-retry"):
+            reader.holdings.next()

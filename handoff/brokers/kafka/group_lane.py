@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
+from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
@@ -132,16 +133,8 @@ class GroupLane:
             stall_s = min(self._spec.ack_deadline_s * STALL_SHARE, LONGEST_STALL_S)
             self._membership.stand_by(consumer, leaving=self._holdings.still_s() > stall_s)
             self._poll(consumer, 0.0)
-        self._look(consumer)
+        self.thread.look(partial(self._membership.check, consumer))
         self._partitions.commit(consumer, is_asynchronous=True)
-
-    def _look(self, consumer: Consumer) -> None:
-        """Go through an outage with the same consumer: what is held stays its own."""
-        try:
-            if self._membership.check(consumer):
-                self.thread.answered()
-        except KafkaException as problem:
-            self.thread.wait_out(error_of(problem))
 
     def _fetch(self, consumer: Consumer, room: int) -> None:
         waiting = len(self._partitions.waiting(room))

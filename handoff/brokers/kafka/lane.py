@@ -70,6 +70,14 @@ class LaneThread:
         _log.info("nothing is read of %s, again in %.1f s: %s", self._subscription, wait_s, error.str())
         self._closed.wait(wait_s)
 
+    def look(self, is_there: Callable[[], bool]) -> None:
+        """Go through an outage with the same consumer, so that what is held stays its own."""
+        try:
+            if is_there():
+                self.answered()
+        except KafkaException as problem:
+            self.wait_out(error_of(problem))
+
     def _run(self) -> None:
         try:
             while not self.is_closed:

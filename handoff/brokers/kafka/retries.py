@@ -81,7 +81,6 @@ class Retries:
             self._membership.join(consumer, self._assigned, self._revoked, self._lost)
             while not self._thread.is_closed:
                 self._step(consumer)
-                self._thread.answered()
             self._give_up(consumer)
         except KafkaException as problem:
             if not self._membership.fall_back(error_of(problem)):
@@ -102,6 +101,8 @@ class Retries:
             self._read(each)
         if self._at_end or is_full:
             self._forward_due(consumer, may_read_on=not is_full)
+        # A share consumer says nothing of an outage, so that this one speaks for its lanes.
+        self._thread.look(partial(self._membership.check, consumer))
         commit_ledgers(consumer, self._retry_topic, self._ledgers, lock=self._changed, is_asynchronous=True)
 
     def _is_full(self) -> bool:
@@ -110,12 +111,14 @@ class Retries:
             return len(self._waiting) >= MOST_WAITING or size_bytes >= MOST_WAITING_BYTES
 
     def _read(self, found: KafkaMessage) -> None:
+        self._membership.heard()
         error = found.error()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own codes begin so
                 self._at_end, self._read_to = True, found.offset() or 0
                 return
             raise KafkaException(error)
+        self._thread.answered()
         record = record_of(found)
         with self._changed:
             self._read_to = record.offset + 1
