@@ -77,10 +77,13 @@ class Publisher:
                 self._producer.produce(topic, message.body, key_of(message), headers=headers, on_delivery=report)
             except BufferError as error:
                 # Reports free the room; the thread that brings them must not wait for itself.
-                if threading.current_thread() is self._thread or time.monotonic() > give_up_at:
+                is_hopeless = self._closed.is_set() or threading.current_thread() is self._thread
+                if is_hopeless or time.monotonic() > give_up_at:
                     raise BrokerUnavailable(f"Cannot publish to {topic}: too much waits to be sent.") from error
                 self._closed.wait(_LOOK_S)
             else:
+                if self._closed.is_set():  # in between, so that nobody else may bring its report
+                    self._producer.flush(2 * ANSWER_WITHIN_S)
                 return
 
     def _report(self) -> None:

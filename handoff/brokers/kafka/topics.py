@@ -27,9 +27,9 @@ class Topics:
 
         Raises: BrokerUnavailable; SettingsInvalid: not allowed to look
         """
+        if name in self._known:  # without the lock, under which another topic may be asked for, for long
+            return True
         with self._lock:
-            if name in self._known:
-                return True
             found = name in self.describe([name])
             if found:
                 self._known.add(name)
