@@ -82,6 +82,8 @@ class Declaration:
         for topic in wanted:
             if topic.name not in found and self._create(topic):
                 yield f"Created topic {topic.name} with {topic.partitions} partition{'s' * (topic.partitions > 1)}."
+        if len(found) < len(wanted):
+            self._topics.wait_for([topic.name for topic in wanted])
 
     def _create(self, topic: _Wanted) -> bool:
         """Create a topic; False when somebody else just did."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -10,6 +11,8 @@ from confluent_kafka.admin import AdminClient, TopicDescription
 
 from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of, meaning, translated
 from handoff.contracts.errors import BrokerUnavailable
+
+_LOOK_AGAIN_AFTER_S = 0.05
 
 
 class Topics:
@@ -34,6 +37,15 @@ class Topics:
             if found:
                 self._known.add(name)
             return found
+
+    def wait_for(self, names: Sequence[str]) -> None:
+        """Wait for topics that were just made: the controller confirms them before every broker has heard of them.
+
+        Raises: BrokerUnavailable; SettingsInvalid: not allowed to look
+        """
+        give_up_at = time.monotonic() + ANSWER_WITHIN_S
+        while len(self.describe(names)) < len(names) and time.monotonic() < give_up_at:
+            time.sleep(_LOOK_AGAIN_AFTER_S)
 
     def describe(self, names: Sequence[str]) -> dict[str, TopicDescription]:
         """Those of these topics that are there.
