@@ -110,6 +110,7 @@ class FakeConsumer:
         self.group = group
         self.errors: deque[KafkaError] = deque()
         self.is_closed = False
+        self._is_calling_back = False
         self.polls = 0
         self.paused: set[int] = set()
         self.subscriptions: list[list[str]] = []
@@ -174,6 +175,7 @@ class FakeConsumer:
         """The partitions of a topic."""
         del timeout
         self._use()
+        assert not self._is_calling_back, "the library aborts the process for this call within a callback"
         self.cluster.answer()
         numbers = {number: None for name, number in self.cluster.logs if name == topic}
         return SimpleNamespace(topics={topic: SimpleNamespace(partitions=numbers)})
@@ -264,9 +266,11 @@ class FakeConsumer:
 
     def _call_back(self, what: str, numbers: list[int]) -> None:
         """As librdkafka does, which goes on where a callback fails, and then raises what it raised."""
+        self._is_calling_back = True
         try:
             self._callbacks[what](self, [TopicPartition(self._topic, number) for number in numbers])
         finally:
+            self._is_calling_back = False
             if what != "on_assign":
                 self.positions = {each: at for each, at in self.positions.items() if each not in numbers}
                 self.paused -= set(numbers)

@@ -94,16 +94,19 @@ class Membership:
         """
         if time.monotonic() - self._heard_at <= CHECK_PERIOD_S:
             return False
-        self.ask(consumer)
+        consumer.list_topics(self._spec.topic, timeout=CHECK_WITHIN_S)
+        self.heard()
         return True
 
     def ask(self, consumer: Consumer) -> None:
         """Ask whether the cluster is there: soon answered, where a commit waits for minutes.
 
+        Not for its topics, as above: within a callback that call leaves the library without the state that the next
+        callback of the same poll needs, and the process is aborted (confluent-kafka 2.16).
+
         Raises: KafkaException: it does not answer
         """
-        consumer.list_topics(self._spec.topic, timeout=CHECK_WITHIN_S)
-        self.heard()
+        consumer.get_watermark_offsets(TopicPartition(self._spec.topic, 0), timeout=CHECK_WITHIN_S)
 
     def fall_back(self, error: KafkaError) -> bool:
         """Go on with the classic protocol where the cluster turned out to have no other."""
