@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -106,3 +107,16 @@ def test_close_ends_a_wait(start: Start, holdings: Holdings, monkeypatch: pytest
     lane.close()
     lane.join()
     assert (tries, holdings.failure) == ([1], None)
+
+
+def test_one_that_cannot_end_is_left_behind(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A commit waits for minutes for a cluster that does not answer; whoever closes does not."""
+    monkeypatch.setattr("handoff.brokers.kafka.lane.LEAVE_WITHIN_S", 0.1)
+    answered = threading.Event()
+    lane = start(lambda: answered.wait(20) and None)
+    lane.close()
+    lane.join()
+    assert "a reader of read is left behind" in caplog.text
+    answered.set()

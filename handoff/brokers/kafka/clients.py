@@ -103,6 +103,7 @@ class Clients:
                 {
                     "bootstrap.servers": self._address.servers,
                     "message.max.bytes": _MESSAGE_BYTES,
+                    "socket.timeout.ms": int(ANSWER_WITHIN_S * 1000),
                     # What matters of its errors comes as exceptions; it would repeat them several times a second.
                     "log_level": _CRITICAL,
                     **self._address.properties,

@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 
 # How long a subscriber outlives brokers that do not answer.
 OUTAGE_S = 120.0
+# How long a close waits for it; within a silence, acks of the last seconds are lost either way.
+LEAVE_WITHIN_S = 30.0
 
 
 class LaneThread:
@@ -45,8 +47,10 @@ class LaneThread:
         self._closed.set()
 
     def join(self) -> None:
-        """Wait until that is done."""
-        self._thread.join()
+        """Wait until that is done, or goes on by itself: a commit under way waits for minutes for a silent cluster."""
+        self._thread.join(LEAVE_WITHIN_S)
+        if self._thread.is_alive():
+            _log.warning("a reader of %s is left behind: its cluster does not answer", self._subscription)
 
     @property
     def is_closed(self) -> bool:
