@@ -51,6 +51,11 @@ class Reader:
         steps = self.clients.consumers[-1].polls
         wait_until(lambda: self.clients.consumers[-1].polls > steps + 2)
 
+    def stop(self) -> None:
+        """Leave, and wait until that is done."""
+        self.retries.close()
+        self.retries.join()
+
     def lapse(self) -> float:
         """Have the time of everything that waits be over; how long it would have been, at most."""
         with self.retries._changed:
@@ -120,7 +125,7 @@ def start(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sta
     cluster.is_silent = False
     for reader in readers:
         reader.publisher.confirm()
-        reader.retries.stop()
+        reader.stop()
 
 
 def committed(cluster: FakeCluster) -> Ledger:
@@ -273,7 +278,7 @@ class TestLeases:
         for _ in range(2):
             reader = start()
             reader.wait_read(31)
-            reader.retries.stop()
+            reader.stop()
             assert reader.forwarded == []
             assert committed(cluster).open_count == 1
 
@@ -376,7 +381,7 @@ class TestReaders:
         reader.wait_read(1)
         cluster.is_silent = True
         cluster.may_commit.clear()
-        reader.retries.stop()
+        reader.stop()
         assert reader.clients.consumers[0].is_closed
 
     def test_a_topic_that_was_made_anew_is_read_from_its_beginning(

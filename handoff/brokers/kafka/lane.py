@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from confluent_kafka import KafkaError, KafkaException
@@ -17,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 # How long a subscriber outlives brokers that do not answer.
 OUTAGE_S = 120.0
-# How long a close waits for it; within a silence, acks of the last seconds are lost either way.
+# How long it has for leaving, from when it is told to; within a silence, acks of the last seconds are lost either way.
 LEAVE_WITHIN_S = 30.0
 
 
@@ -30,6 +31,7 @@ class LaneThread:
         self._subscription = subscription
         self._holdings = holdings
         self._outage = Outage(give_up_after_s=OUTAGE_S)
+        self._leave_by: float | None = None
         self._joined = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -44,11 +46,12 @@ class LaneThread:
 
     def close(self) -> None:
         """Fetch no more, give back what was not yielded, and leave what it belongs to, soon."""
+        self._leave_by = self._leave_by or time.monotonic() + LEAVE_WITHIN_S
         self._closed.set()
 
     def join(self) -> None:
         """Wait until that is done, or goes on by itself: a commit under way waits for minutes for a silent cluster."""
-        self._thread.join(LEAVE_WITHIN_S)
+        self._thread.join(None if self._leave_by is None else max(0.0, self._leave_by - time.monotonic()))
         if self._thread.is_alive():
             _log.warning("a reader of %s is left behind: its cluster does not answer", self._subscription)
 

@@ -70,9 +70,12 @@ class Retries:
         """Begin to read."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Leave what is not due to others."""
+    def close(self) -> None:
+        """Read no more, and leave what is not due to others, soon."""
         self._thread.close()
+
+    def join(self) -> None:
+        """Wait until that is done."""
         self._thread.join()
 
     def _serve(self) -> None:

@@ -79,11 +79,13 @@ class KafkaSubscription:
         """Close, give back what is still held, and return when the cluster knows."""
         self.close()
         self._holdings.abandon()
+        if self._retries is not None:
+            self._retries.close()
         for lane in self._lanes:
             lane.join()
         if self._parking is not None:
             self._parking.stop()
         if self._retries is not None:
-            self._retries.stop()
+            self._retries.join()
         if self._discard is not None:
             self._discard()
