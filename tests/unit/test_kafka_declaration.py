@@ -80,6 +80,8 @@ class FakeAdmin:
         del operation_timeout
         (topic,) = wanted
         if code := self.refusals.get(topic.topic):
+            if code == KafkaError.TOPIC_ALREADY_EXISTS:
+                self.topics[topic.topic] = topic
             return {topic.topic: failed(code)}
         self.topics[topic.topic] = topic
         return {topic.topic: answered(None)}
