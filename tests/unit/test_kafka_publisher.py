@@ -199,6 +199,31 @@ class TestClose:
         producer.before_produce = publisher.close
         assert publisher.publish("requests", MESSAGE).result(WITHIN_S) == "3:14"
 
+    def test_a_callback_that_publishes_in_between_flushes_nothing(
+        self, publisher: Publisher, producer: FakeProducer
+    ) -> None:
+        """Within a callback the library is aborted by it; the close itself flushes when the callback is over."""
+        closing: list[threading.Thread] = []
+
+        def close_meanwhile() -> None:
+            closing.append(threading.Thread(target=publisher.close))
+            closing[0].start()
+            wait_until(publisher._closed.is_set)
+            producer.before_produce = lambda: None
+
+        answers: list[Future[str]] = []
+
+        def answer(_: Future[str]) -> None:
+            producer.before_produce = close_meanwhile
+            answers.append(publisher.publish("requests", MESSAGE))
+            assert producer.flushed == 0
+
+        publisher.publish("requests", MESSAGE).add_done_callback(answer)
+        wait_until(lambda: closing)
+        closing[0].join(WITHIN_S)
+        assert answers[0].result(WITHIN_S) == "3:14"
+        assert producer.flushed == 1
+
     def test_who_waits_for_room_waits_no_longer(self, publisher: Publisher, producer: FakeProducer) -> None:
         """Nor does it turn in a circle until its time is over."""
         producer.room = 0

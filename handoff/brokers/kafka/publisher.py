@@ -72,17 +72,19 @@ class Publisher:
     def _produce(self, topic: str, message: Message, notes: Mapping[str, object], report: Report) -> None:
         headers = headers_of(message, notes)
         give_up_at = time.monotonic() + ANSWER_WITHIN_S
+        is_reporting = threading.current_thread() is self._thread
         while True:
             try:
                 self._producer.produce(topic, message.body, key_of(message), headers=headers, on_delivery=report)
             except BufferError as error:
                 # Reports free the room; the thread that brings them must not wait for itself.
-                is_hopeless = self._closed.is_set() or threading.current_thread() is self._thread
+                is_hopeless = self._closed.is_set() or is_reporting
                 if is_hopeless or time.monotonic() > give_up_at:
                     raise BrokerUnavailable(f"Cannot publish to {topic}: too much waits to be sent.") from error
                 self._closed.wait(_LOOK_S)
             else:
-                if self._closed.is_set():  # in between, so that nobody else may bring its report
+                # Closed in between, so that nobody else may bring its report; a report itself must not ask for others.
+                if self._closed.is_set() and not is_reporting:
                     self._producer.flush(2 * ANSWER_WITHIN_S)
                 return
 
