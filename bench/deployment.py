@@ -59,7 +59,7 @@ class Deployment:
         settings = self._afresh()
         with running_worker(settings, self._log_path) as worker, opened_client(settings) as client:
             self._add("ready_s", "worker start to ready", "s", worker.ready_s)
-            # The first request of a new share group waits for its partitions: once, for a heartbeat of 5 s.
+            # A new share group waits for its partitions, once, for seconds.
             upload_meanwhile(client, FIRST)
             self._measure_main(client, settings, worker)
             for size in self._extent.sizes:
