@@ -75,12 +75,16 @@ class KafkaSubscription:
         for lane in self._lanes if first else ():
             lane.close()
 
-    def finish(self) -> None:
-        """Close, give back what is still held, and return when the cluster knows."""
+    def leave(self) -> None:
+        """Close, and begin to give back what is still held; `finish` waits for it."""
         self.close()
         self._holdings.abandon()
         if self._retries is not None:
             self._retries.close()
+
+    def finish(self) -> None:
+        """Leave, and return when the cluster knows."""
+        self.leave()
         for lane in self._lanes:
             lane.join()
         if self._parking is not None:

@@ -1,0 +1,46 @@
+"""The Kafka broker over a cluster in memory: what its subscribers do together."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from handoff.brokers.kafka.address import Address
+from handoff.brokers.kafka.broker import KafkaBroker
+from handoff.brokers.kafka.lane import LaneThread
+from handoff.contracts.protocols import Limits
+from handoff.contracts.topology import SubscriptionSpec
+from tests.kafka_fakes import FakeClients, FakeCluster, FakePublisher
+
+SPECS = [SubscriptionSpec(name=f"read-{topic}", topic=topic) for topic in ("requests", "responses")]
+
+
+def test_subscribers_leave_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a silence of the cluster each takes its half a minute, and a client has two or three of them."""
+    told: set[LaneThread] = set()
+    told_before: list[int] = []
+    close, join = LaneThread.close, LaneThread.join
+
+    def tell(thread: LaneThread) -> None:
+        told.add(thread)
+        close(thread)
+
+    def wait(thread: LaneThread) -> None:
+        told_before.append(len(told))
+        join(thread)
+
+    monkeypatch.setattr(LaneThread, "close", tell)
+    monkeypatch.setattr(LaneThread, "join", wait)
+    cluster = FakeCluster({name: 1 for spec in SPECS for name in (spec.topic, f"{spec.name}-retry")})
+    clients: Any = FakeClients(cluster)
+    anything: Any = SimpleNamespace(has=lambda _: True, close=lambda: None)
+    publisher: Any = FakePublisher(cluster)
+    publisher.close = lambda: None
+    broker = KafkaBroker(Address("localhost"), clients=clients, admin=anything, topics=anything, publisher=publisher)
+    for spec in SPECS:
+        broker.subscribe(spec, Limits())
+    broker.close()
+    assert told_before == [4] * 4  # a lane and the reader of the retry topic, of each
+    assert all(consumer.is_closed for consumer in clients.consumers)
