@@ -86,7 +86,8 @@ def main() -> None:
     On one machine:  fashion worker        in one console,
                      fashion receive       in a second,
                      fashion request       in a third
-    In production:   --broker pubsub://PROJECT --store gs://BUCKET/PREFIX   (after `fashion init`)
+    In production:   --broker pubsub://PROJECT --store gs://BUCKET/PREFIX   (after `fashion init`),
+                     or kafka://HOST:9092
 
     Every setting is a flag, a FASHION_* variable or a line of config.yaml: see `fashion config`.
     """  # noqa: D301 - click's mark for lines that stay as they are

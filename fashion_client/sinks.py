@@ -109,18 +109,31 @@ def open_sinks(
 
 @contextmanager
 def _predictions_file(path: Path) -> Iterator[Save]:
-    try:
+    with _writing(path):
         file = path.open("w", newline="", encoding="utf-8")
-    except OSError as error:
-        raise SettingsInvalid(f"The predictions cannot be written to {path}: {error.strerror}.") from error
-    with file:
+    try:
         rows = csv.writer(file)
-        rows.writerow(["request_id", "image_id", "label_id", "label", "probability"])
 
         def save(answered: AnsweredBatch) -> None:
             found = answered.predictions
             best = found.probabilities.max(axis=1).astype(float).round(6)
             columns = (found.image_ids, found.label_ids.tolist(), found.labels, best.tolist())
-            rows.writerows((answered.request_id, *row) for row in zip(*columns, strict=True))
+            with _writing(path):
+                rows.writerows((answered.request_id, *row) for row in zip(*columns, strict=True))
+                file.flush()  # its response is acked next, and does not come again
 
+        with _writing(path):
+            rows.writerow(["request_id", "image_id", "label_id", "label", "probability"])
+            file.flush()
         yield save
+    finally:
+        with _writing(path):  # tries once more what could not be written
+            file.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SettingsInvalid(f"The predictions cannot be written to {path}: {error.strerror}.") from error

@@ -40,7 +40,7 @@ def settings_options(command: F) -> F:
     """Add the flags that choose the deployment; `settings_from` turns them into settings."""
     for option in (
         click.option("--store", metavar="URL", help="Object store: file:PATH or gs://BUCKET/PREFIX."),
-        click.option("--broker", metavar="URL", help="Broker: embedded:PATH or pubsub://PROJECT."),
+        click.option("--broker", metavar="URL", help="Broker: embedded:PATH, pubsub://PROJECT or kafka://HOST:PORT."),
         click.option(
             "--config",
             type=click.Path(dir_okay=False, path_type=Path),

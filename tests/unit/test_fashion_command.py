@@ -65,6 +65,7 @@ def last_line(result: Result) -> dict[str, object]:
         (["convert", "file"], 2, "Missing argument 'OUTPUT'"),
         (["receive", "--idle-timeout", "0"], 2, "Invalid value for '--idle-timeout'"),
         (["receive", "--predictions", "file/x.csv"], 3, "Error: The predictions cannot be written to file/x.csv"),
+        (["receive", "--predictions", "/dev/full"], 3, "The predictions cannot be written to /dev/full"),
         (["worker", "--model", "none"], 4, "here is no artifact folder none"),
         (["worker", "--model", "folder", "--workers", "2"], 4, "manifest.json is missing"),
         (["worker", "--runtime", "torch"], 3, "worker.runtime (flag) has an unusable value 'torch'"),

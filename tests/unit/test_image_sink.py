@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -244,6 +245,29 @@ def test_a_full_disk_ends_the_console_and_the_delivery_comes_again(
     assert again.exit_code == ExitCode.OK, again.output
     assert figures(again)["images_written"] == 4
     assert broker.backlog(TOPOLOGY.responses).count == 0
+
+
+def test_a_predictions_file_that_cannot_grow_ends_it_too(broker: Broker, store: Store, folder: Path) -> None:
+    """In the same sentence; what was shown before is in the file."""
+    publish(broker, *(answer(store, name, Batch(GRAY, IDS), [0] * 4) for name in ("r-1", "r-2", "r-3")))
+    out = folder / "out.csv"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def stop_growth(response: AnalysisResponse, _: object) -> str:
+        if response.request_id == "r-2":  # shown when it is saved
+            resource.setrlimit(resource.RLIMIT_FSIZE, (out.stat().st_size + 10, hard))
+        return response.request_id
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fashion_client.get_analysis_outputs.line_of", stop_growth)
+        try:
+            result = receive("--predictions", "out.csv", "--count", "3")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert result.exit_code == ExitCode.SETTINGS_INVALID
+    assert "Error: The predictions cannot be written to out.csv: File too large" in result.output
+    assert "Traceback" not in result.output
+    assert [row.split(",")[0] for row in out.read_text().splitlines()[1:9]] == ["r-1"] * 4 + ["r-2"] * 4
 
 
 def test_a_folder_that_cannot_be_used_is_told_before_anything_is_taken(
