@@ -201,5 +201,6 @@ def _say(size: tuple[int, int]) -> str:
 def _reason(error: BaseException, source: Path | io.BytesIO) -> str:
     """What Pillow said, on one line and without the source, whose name begins the sentence."""
     shown = repr(str(source) if isinstance(source, Path) else source)
-    said = " ".join(str(error).replace(shown, "").split())
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)  # not its number and path
+    said = " ".join(told.replace(shown, "").split())
     return said.rstrip(". ") or type(error).__name__
