@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -83,3 +84,5 @@ def log_to_stderr(*, verbose: bool, format: Literal["text", "json"] = "text") ->
     lines = logging.StreamHandler()
     lines.setFormatter(JsonLines() if format == "json" else TextLines())
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[lines])
+    # Of what a camera wrote beside a picture, and of sizes that are checked here: with lines of its own source.
+    warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -428,6 +428,15 @@ def test_the_folder_one_stands_in_is_refused(folder: Path, monkeypatch: pytest.M
     assert not list(Path.cwd().iterdir())
 
 
+def test_a_decoders_own_warnings_are_not_shown(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """They are lines of its source to whoever converts a picture with a camera's broken notes."""
+    (tmp_path / "in").mkdir()
+    broken = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\0\x01\0\x06"
+    Picture.new("L", (4, 4)).save(tmp_path / "in" / "a.jpg", exif=broken)
+    converted(tmp_path / "in", tmp_path / "x.npy")
+    assert [str(each.message) for each in recwarn if "PIL" in each.filename] == []
+
+
 def test_overwriting_replaces_a_file_whole(tmp_path: Path) -> None:
     """And an empty folder becomes the folder of pictures."""
     np.save(tmp_path / "x.npy", GRAY)
