@@ -93,6 +93,8 @@ def _read(
     from PIL import Image
 
     try:
+        if isinstance(source, Path) and source.is_fifo():  # in a folder of pictures nobody writes into it
+            raise DataSetUnavailable(f"{name} is a pipe, and no picture that can be read.")
         with Image.open(source, formats=_FORMATS) as picture:
             if size is None and max(picture.size) > MAX_SIDE:
                 raise DataSetUnavailable(f"{name} is {_say(picture.size)}, over {MAX_SIDE} a side; give a --size HxW.")

@@ -368,6 +368,7 @@ def test_whatever_the_names_they_come_back(data: st.DataObject) -> None:
         (["x.npy", "pipe.csv", "--overwrite"], 3, "pipe.csv is no plain file; name another."),
         (["x.npy", f"{'n' * 300}.csv"], 3, "n.csv cannot be used: File name too long; allow it, or name another."),
         ([f"{'n' * 300}.npy", "y.csv"], 5, "n.npy cannot be read: File name too long; allow it, or name another."),
+        (["piped", "y.csv"], 5, "a.png is a pipe, and no picture that can be read."),
         (["dangling", "y.csv"], 5, "a.png is no picture that can be read: No such file or directory."),
         (["x.npy", "none/y.csv"], 3, "There is no folder none to write y.csv in; make it first."),
         (["x.npy", "y.npy.gz", "--to", "npy"], 3, "y.npy.gz would be packed, which no npy file is; name it .npy."),
@@ -403,7 +404,9 @@ def test_a_refusal_is_one_sentence_and_leaves_nothing(folder: Path, arguments: l
     (folder / "dangling" / "a.png").symlink_to("nowhere.png")
     (folder / "empty").mkdir()
     (folder / "link").symlink_to("empty")
-    os.mkfifo(folder / "pipe.csv")
+    (folder / "piped").mkdir()
+    for name in ("pipe.csv", "piped/a.png"):
+        os.mkfifo(folder / name)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == code, result.output
