@@ -30,7 +30,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--count", type=click.IntRange(1), help="End after this many responses.")
 @click.option("--idle-timeout", type=click.FloatRange(0, min_open=True), help="End after this many seconds of silence.")
 @click.option(
-    "--predictions", type=click.Path(dir_okay=False, path_type=Path), help="Write every prediction here (CSV)."
+    "--predictions", type=click.Path(dir_okay=False, path_type=Path), help="Add every prediction to this CSV file."
 )
 @click.option("--images", type=FOLDER, help="Write every image into this folder, as NAME-LABEL.png.")
 @click.option("--sheets", type=FOLDER, help="Write a contact sheet a request into this folder: images, labels, errors.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +10,8 @@ from pathlib import Path
 from fashion_client.answered_batches import AnsweredBatch, AnsweredBatches, BatchLimits
 from fashion_client.image_sink import save_images
 from fashion_client.picture_folder import PictureFolder
-from handoff.contracts.errors import RequestRefused, SettingsInvalid
+from fashion_client.predictions_file import Save, open_predictions
+from handoff.contracts.errors import RequestRefused
 from handoff.contracts.images import ImageShape
 from handoff.contracts.messages import AnalysisResponse
 from handoff.settings import Settings
@@ -19,7 +19,6 @@ from handoff.stores.urls import open_store
 
 _log = logging.getLogger(__name__)
 
-Save = Callable[[AnsweredBatch], None]
 SavePictures = Callable[[AnsweredBatch, PictureFolder], None]
 
 
@@ -97,7 +96,7 @@ def open_sinks(
             limits = BatchLimits(settings.worker.max_batch_bytes, settings.worker.max_batch_images)
             sinks.read_from(AnsweredBatches(open_store(settings.store), limits=limits, shape=shape))
         if predictions is not None:
-            sinks.add("predictions", stack.enter_context(_predictions_file(predictions)))
+            sinks.add("predictions", stack.enter_context(open_predictions(predictions)))
         if images is not None:
             sinks.add_folder("images", stack.enter_context(PictureFolder(images)), save_images)
         if sheets is not None:
@@ -105,35 +104,3 @@ def open_sinks(
 
             sinks.add_folder("contact sheets", stack.enter_context(PictureFolder(sheets)), save_sheets)
         yield sinks
-
-
-@contextmanager
-def _predictions_file(path: Path) -> Iterator[Save]:
-    with _writing(path):
-        file = path.open("w", newline="", encoding="utf-8")
-    try:
-        rows = csv.writer(file)
-
-        def save(answered: AnsweredBatch) -> None:
-            found = answered.predictions
-            best = found.probabilities.max(axis=1).astype(float).round(6)
-            columns = (found.image_ids, found.label_ids.tolist(), found.labels, best.tolist())
-            with _writing(path):
-                rows.writerows((answered.request_id, *row) for row in zip(*columns, strict=True))
-                file.flush()  # its response is acked next, and does not come again
-
-        with _writing(path):
-            rows.writerow(["request_id", "image_id", "label_id", "label", "probability"])
-            file.flush()
-        yield save
-    finally:
-        with _writing(path):  # tries once more what could not be written
-            file.close()
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SettingsInvalid(f"The predictions cannot be written to {path}: {error.strerror}.") from error

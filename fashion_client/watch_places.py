@@ -13,20 +13,23 @@ import os
 import shutil
 from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
 from fashion_client.watch_scan import Identity, identify
 from handoff.durability import flush_folder
 
+# ext4, XFS and APFS allow as many (NAME_MAX).
+MAX_NAME_BYTES = 255
+
 
 def free_name(folder: Path, name: str, *, reserved: Container[str], first: int = 2) -> tuple[str, int]:
     """A name below a folder that nothing has: the file's own, else `photo-2.png` and so on from `first`; its number."""
-    if name not in reserved and not os.path.lexists(folder / name):
-        return name, 1
-    path = PurePosixPath(name)
+    path = _below_folders(folder, PurePosixPath(name), reserved)
+    if path.as_posix() not in reserved and not os.path.lexists(folder / path):
+        return path.as_posix(), 1
     for number in count(first):
-        other = path.with_name(f"{path.stem}-{number}{path.suffix}").as_posix()
+        other = path.with_name(_numbered(path, number)).as_posix()
         if other not in reserved and not os.path.lexists(folder / other):
             return other, number
     raise AssertionError  # numbers do not end
@@ -77,6 +80,26 @@ def digest_of(path: Path) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
+
+
+def _below_folders(folder: Path, path: PurePosixPath, reserved: Container[str]) -> PurePosixPath:
+    """The same name, where each folder above it is one or can be made; one whose name a file has gets a number."""
+    found = PurePosixPath()
+    for part in path.parent.parts:
+        others = (found / f"{part}-{number}" for number in count(2))
+        found = next(
+            each
+            for each in chain([found / part], others)
+            if each.as_posix() not in reserved and (os.path.isdir(folder / each) or not os.path.lexists(folder / each))  # noqa: PTH112 - raises nothing
+        )
+    return found / path.name
+
+
+def _numbered(path: PurePosixPath, number: int) -> str:
+    """A file's name with a number, of at most the bytes that a name may have."""
+    ending = f"-{number}{path.suffix}"
+    stem, most_bytes = os.fsencode(path.stem), MAX_NAME_BYTES - len(os.fsencode(ending))
+    return (path.stem if len(stem) <= most_bytes else stem[:most_bytes].decode(errors="ignore")) + ending
 
 
 def _take_away(source: Path, target: Path, identity: Identity) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -95,6 +96,8 @@ class Lookout:
 
 def _look_into(folder: Path, above: str, names: set[str], folders: list[str]) -> None:
     with os.scandir(folder / above) as entries:
+        if not os.access(folder / above, os.X_OK):  # its names can be read, and none of what they stand for
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder / above))
         for entry in entries:
             if entry.name.startswith("."):
                 continue

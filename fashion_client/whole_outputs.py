@@ -75,8 +75,10 @@ class WholeOutputs:
         """
         if path.is_dir() and any(path.iterdir()):
             raise SettingsInvalid(f"The folder {path} holds files already; name a new one, or an empty one.")
-        if not path.is_dir() and os.path.lexists(path):
+        if path.is_symlink() or (not path.is_dir() and os.path.lexists(path)):
             raise SettingsInvalid(f"{path} is no folder; name a new one.")
+        if path.is_dir() and path.samefile(Path.cwd()):  # whoever stands in it would see nothing of a new one
+            raise SettingsInvalid(f"The folder {path} is the one that this runs in; name a new one in it.")
         partial = _partial(path)
         with refusals(path):
             partial.mkdir()
@@ -98,6 +100,8 @@ class WholeOutputs:
     def _refuse(self, path: Path) -> None:
         if path.is_dir():
             raise SettingsInvalid(f"{path} is a folder; name a file.")
+        if path.exists() and not path.is_file():  # the name of a device or a pipe would be taken from it
+            raise SettingsInvalid(f"{path} is no plain file; name another.")
         if os.path.lexists(path) and not self._overwrite:
             raise SettingsInvalid(f"{path} is there already; name another file, or replace it with --overwrite.")
 

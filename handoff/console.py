@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
 
-from handoff.contracts.errors import ExitCode, FashionError, MissingPackage
+from handoff.contracts.errors import ExitCode, FashionError, MissingPackage, SettingsInvalid
 from handoff.log_lines import JsonLines, TextLines
 from handoff.settings import ResolvedSettings, load_settings
 
@@ -31,6 +33,14 @@ class Command(click.Command):
             missing = MissingPackage(error.name or "?", needed_for=f"`{ctx.command_path}`")
             click.echo(f"Error: {missing}", err=True)
             ctx.exit(missing.exit_code)
+        except OSError as error:
+            if error.filename is None:  # a pipe that nobody reads any more is click's
+                raise
+            refusal = SettingsInvalid(
+                f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}; allow it, or name another."
+            )
+            click.echo(f"Error: {refusal}", err=True)
+            ctx.exit(refusal.exit_code)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(ExitCode.INTERRUPTED)
@@ -74,3 +84,5 @@ def log_to_stderr(*, verbose: bool, format: Literal["text", "json"] = "text") ->
     lines = logging.StreamHandler()
     lines.setFormatter(JsonLines() if format == "json" else TextLines())
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[lines])
+    # Of what a camera wrote beside a picture, and of sizes that are checked here: with lines of its own source.
+    warnings.filterwarnings("ignore", module=r"PIL\.")

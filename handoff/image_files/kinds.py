@@ -17,9 +17,13 @@ def kind_of(path: Path) -> Kind:
 
     Raises: DataSetUnavailable: nothing there, or a file of no known kind
     """
-    if path.is_dir():
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:  # a folder above it that may not be entered, or a name that is too long
+        raise DataSetUnavailable(f"{path} cannot be read: {error.strerror}; allow it, or name another.") from error
+    if is_folder:
         return "folder"
-    if not path.exists():
+    if not is_there:
         raise DataSetUnavailable(
             f"There is no file or folder {path}; name images as idx, CSV, npy or npz, or a folder of them."
         )

@@ -93,6 +93,8 @@ def _read(
     from PIL import Image
 
     try:
+        if isinstance(source, Path) and source.is_fifo():  # in a folder of pictures nobody writes into it
+            raise DataSetUnavailable(f"{name} is a pipe, and no picture that can be read.")
         with Image.open(source, formats=_FORMATS) as picture:
             if size is None and max(picture.size) > MAX_SIDE:
                 raise DataSetUnavailable(f"{name} is {_say(picture.size)}, over {MAX_SIDE} a side; give a --size HxW.")
@@ -201,5 +203,6 @@ def _say(size: tuple[int, int]) -> str:
 def _reason(error: BaseException, source: Path | io.BytesIO) -> str:
     """What Pillow said, on one line and without the source, whose name begins the sentence."""
     shown = repr(str(source) if isinstance(source, Path) else source)
-    said = " ".join(str(error).replace(shown, "").split())
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)  # not its number and path
+    said = " ".join(told.replace(shown, "").split())
     return said.rstrip(". ") or type(error).__name__

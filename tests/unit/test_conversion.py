@@ -364,6 +364,12 @@ def test_whatever_the_names_they_come_back(data: st.DataObject) -> None:
         (["x.npy", "full", "--overwrite"], 3, "The folder full holds files already"),
         (["x.npy", "there.csv", "--to", "png"], 3, "there.csv is no folder; name a new one."),
         (["x.npy", "full", "--to", "csv"], 3, "full is a folder; name a file."),
+        (["x.npy", "link"], 3, "link is no folder; name a new one."),
+        (["x.npy", "pipe.csv", "--overwrite"], 3, "pipe.csv is no plain file; name another."),
+        (["x.npy", f"{'n' * 300}.csv"], 3, "n.csv cannot be used: File name too long; allow it, or name another."),
+        ([f"{'n' * 300}.npy", "y.csv"], 5, "n.npy cannot be read: File name too long; allow it, or name another."),
+        (["piped", "y.csv"], 5, "a.png is a pipe, and no picture that can be read."),
+        (["dangling", "y.csv"], 5, "a.png is no picture that can be read: No such file or directory."),
         (["x.npy", "none/y.csv"], 3, "There is no folder none to write y.csv in; make it first."),
         (["x.npy", "y.npy.gz", "--to", "npy"], 3, "y.npy.gz would be packed, which no npy file is; name it .npy."),
         (["x.npy", "y.csv", "--labels", "two.txt"], 5, "two.txt holds 2 labels for 11 images"),
@@ -394,6 +400,13 @@ def test_a_refusal_is_one_sentence_and_leaves_nothing(folder: Path, arguments: l
         (folder / name).mkdir()
         Picture.new("L", (4, 4)).save(folder / name / "a.png")
     (folder / "broken" / "b.png").write_text("no picture")
+    (folder / "dangling").mkdir()
+    (folder / "dangling" / "a.png").symlink_to("nowhere.png")
+    (folder / "empty").mkdir()
+    (folder / "link").symlink_to("empty")
+    (folder / "piped").mkdir()
+    for name in ("pipe.csv", "piped/a.png"):
+        os.mkfifo(folder / name)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == code, result.output
@@ -402,6 +415,29 @@ def test_a_refusal_is_one_sentence_and_leaves_nothing(folder: Path, arguments: l
     if code != ExitCode.USAGE:
         assert result.output.startswith("Error: ") or result.output.count("\n") == 2, result.output
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert (folder / "pipe.csv").is_fifo()
+
+
+@pytest.mark.parametrize("name", [".", "./", ""])
+def test_the_folder_one_stands_in_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Even an empty one: it would be another of the same name, which nobody who stands in it sees."""
+    np.save(folder / "x.npy", GRAY)
+    (folder / "empty").mkdir()
+    monkeypatch.chdir(folder / "empty")
+    for output in (name, str(Path.cwd())):
+        result = CliRunner().invoke(command, ["../x.npy", output])
+        assert result.exit_code == ExitCode.SETTINGS_INVALID, result.output
+        assert "is the one that this runs in; name a new one in it." in result.output
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_decoders_own_warnings_are_not_shown(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """They are lines of its source to whoever converts a picture with a camera's broken notes."""
+    (tmp_path / "in").mkdir()
+    broken = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\0\x01\0\x06"
+    Picture.new("L", (4, 4)).save(tmp_path / "in" / "a.jpg", exif=broken)
+    converted(tmp_path / "in", tmp_path / "x.npy")
+    assert [str(each.message) for each in recwarn if "PIL" in each.filename] == []
 
 
 def test_overwriting_replaces_a_file_whole(tmp_path: Path) -> None:

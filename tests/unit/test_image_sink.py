@@ -20,6 +20,7 @@ from fashion_client.answered_batches import AnsweredBatches, BatchLimits
 from fashion_client.get_analysis_outputs import command
 from fashion_client.image_sink import save_images
 from fashion_client.picture_folder import PictureFolder
+from fashion_client.predictions_file import open_predictions
 from handoff.brokers.urls import open_broker
 from handoff.contracts.batches import Batch
 from handoff.contracts.errors import (
@@ -267,7 +268,46 @@ def test_a_predictions_file_that_cannot_grow_ends_it_too(broker: Broker, store: 
     assert result.exit_code == ExitCode.SETTINGS_INVALID
     assert "Error: The predictions cannot be written to out.csv: File too large" in result.output
     assert "Traceback" not in result.output
-    assert [row.split(",")[0] for row in out.read_text().splitlines()[1:9]] == ["r-1"] * 4 + ["r-2"] * 4
+    assert [row.split(",")[0] for row in out.read_text().splitlines()[1:]] == ["r-1"] * 4 + ["r-2"] * 4
+
+
+def test_another_run_keeps_what_the_first_one_wrote(broker: Broker, store: Store, folder: Path) -> None:
+    """Its responses are acked and do not come again; of a row in whose middle it was killed, nothing is left."""
+    out = folder / "out.csv"
+    publish(broker, answer(store, "r-1", Batch(GRAY, IDS), [0] * 4))
+    receive("--predictions", "out.csv", "--count", "1")
+    first = out.read_bytes()
+    for torn in (b"", b"r-2,a", first[:20]):
+        out.write_bytes(torn if torn == first[:20] else first + torn)  # the heading itself, at last
+        kept = b"" if torn == first[:20] else first
+        name = f"r-{2 + len(torn)}"
+        publish(broker, answer(store, name, Batch(GRAY, IDS), [0] * 4))
+        receive("--predictions", "out.csv", "--count", "1")
+        lines = out.read_text().splitlines()
+        assert out.read_bytes().startswith(kept)
+        assert lines[0] == "request_id,image_id,label_id,label,probability"
+        assert [row.split(",")[0] for row in lines[1:]] == ["r-1"] * 4 * bool(kept) + [name] * 4
+
+
+def test_a_predictions_file_is_nobody_elses(broker: Broker, store: Store, folder: Path) -> None:
+    """Neither another program's, nor that of another console at the same time; nothing is taken."""
+    publish(broker, answer(store, "r-1", Batch(GRAY, IDS), [0] * 4))
+    (folder / "mine.csv").write_text("image_id,label\na,Bag\n")
+    result = receive("--predictions", "mine.csv", "--count", "1")
+    assert result.exit_code == ExitCode.SETTINGS_INVALID
+    assert "mine.csv is there already and holds no predictions; name another file." in result.output
+    assert (folder / "mine.csv").read_text() == "image_id,label\na,Bag\n"
+    with open_predictions(folder / "out.csv"):
+        result = receive("--predictions", "out.csv", "--count", "1")
+    assert result.exit_code == ExitCode.SETTINGS_INVALID
+    assert "Another console writes its predictions to out.csv; name another file." in result.output
+    assert broker.backlog(TOPOLOGY.responses).count == 1
+
+
+def test_predictions_go_to_a_device_or_a_pipe_too(broker: Broker, store: Store) -> None:
+    """Which hold nothing that could be kept."""
+    publish(broker, answer(store, "r-1", Batch(GRAY, IDS), [0] * 4))
+    assert receive("--predictions", os.devnull, "--count", "1").exit_code == ExitCode.OK
 
 
 def test_a_folder_that_cannot_be_used_is_told_before_anything_is_taken(

@@ -115,6 +115,17 @@ def test_a_sub_folder_that_cannot_be_looked_into_is_passed_over(
         find_names(tmp_path / "none", pass_over=passed.append)
 
 
+def test_a_sub_folder_that_cannot_be_entered_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its names can be read and none of its files looked at: said, and not waited for without a word."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x.png").write_bytes(b"x")
+    (tmp_path / "y.png").write_bytes(b"y")
+    passed: list[OSError] = []
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path / "a")  # root may enter any
+    assert find_names(tmp_path, pass_over=passed.append) == {"y.png"}
+    assert [(error.filename, error.strerror) for error in passed] == [(str(tmp_path / "a"), "Permission denied")]
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor one that is another by then, or gone."""
     path = tmp_path / "x.png"

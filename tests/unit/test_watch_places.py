@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fashion_client import watch_places
@@ -225,3 +226,31 @@ def test_inodes_that_go_with_names_are_no_sign_of_change(folders: Folders, monke
     assert identity == file.identity
     assert Moves(folders).move(file, resumed=False) == "moved"
     assert files_below(folders.published) == {"a.png": b"x"}
+
+
+def test_a_folder_whose_name_a_file_has_gets_a_number(folders: Folders) -> None:
+    """In the folder of the published and in that of the unreadable: no file becomes a folder, nor is one waited for."""
+    for folder in (folders.published, folders.unreadable):
+        (folder / "a.png").write_text("a file")
+    source = folders.input / "a.png" / "b" / "x.png"
+    source.parent.mkdir(parents=True)
+    moves = Moves(folders)
+    for text, name in (("x", "a.png-2/b/x.png"), ("y", "a.png-2/b/x-2.png")):
+        source.write_text(text)
+        assert moves.condemn("a.png/b/x.png", known(source), "no picture") == folders.unreadable / name
+        source.write_text(text)
+        file = moves.elsewhere(msgspec.structs.replace(watched_file(source), name="a.png/b/x.png"))
+        assert file.destination == name
+        assert moves.move(file, resumed=False) == "moved"
+        assert (folders.published / name).read_text() == text
+    assert free_name(folders.published, "c/x.png", reserved={"c"}) == ("c-2/x.png", 1)
+
+
+@pytest.mark.parametrize("stem", ["a" * 251, "é" * 125])
+def test_the_longest_names_are_shortened_for_a_number(folders: Folders, stem: str) -> None:
+    """A name that no file can have would be tried for ever."""
+    (folders.published / f"{stem}.png").write_text("a file")
+    for number in (2, 3):
+        name, _ = free_name(folders.published, f"{stem}.png", reserved=())
+        assert name == f"{stem[: 249 if stem[0] == 'a' else 124]}-{number}.png"
+        (folders.published / name).write_text("a file")
