@@ -48,14 +48,25 @@ ONCE_GIVES_UP_AFTER_S = 30.0
 _seconds = click.FloatRange(0, min_open=True)
 
 
+class _Folder(click.Path):
+    """A folder that was named: an empty variable of a shell would have this one's pictures moved away."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Refuse what names nothing."""
+        if value == "":
+            self.fail("it is empty; name a folder, or . for this one.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+_folder = _Folder(path_type=Path)
+
+
 @click.command("watch", cls=Command)
-@click.option("--input", type=click.Path(path_type=Path), required=True, help="Watch this folder.")
-@click.option(
-    "--published", type=click.Path(path_type=Path), required=True, help="Move files here once they are published."
-)
+@click.option("--input", type=_folder, required=True, help="Watch this folder.")
+@click.option("--published", type=_folder, required=True, help="Move files here once they are published.")
 @click.option(
     "--unreadable",
-    type=click.Path(path_type=Path),
+    type=_folder,
     help="Move files that are no pictures here [default: unreadable, beside --published].",
 )
 @settings_options

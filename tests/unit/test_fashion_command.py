@@ -58,6 +58,8 @@ def last_line(result: Result) -> dict[str, object]:
         (["classify", "none.npy"], 2, "Missing option '--output'"),
         (["classify", "--output", "x.csv"], 2, "Missing argument 'INPUT...'"),
         (["receive", "--images", "file/x", "--count", "1"], 3, "Error: The pictures cannot be written to file/x"),
+        (["watch", "--input", "", "--published", "out"], 2, "Invalid value for '--input': it is empty; name a folder"),
+        (["watch", "--input", "in", "--published", ""], 2, "Invalid value for '--published': it is empty"),
         (["receive", "--shape", "28"], 2, "Invalid value for '--shape'"),
         (["convert", "none.npy", "x.csv"], 5, "Error: There is no file or folder none.npy"),
         (["convert", "file", "x.csv"], 5, "is no idx, .csv, .npy, .npz, .png or .jpg file"),
