@@ -272,8 +272,8 @@ class FakeConsumer:
         finally:
             self._is_calling_back = False
             if what != "on_assign":
+                # What was paused stays so, should it come back.
                 self.positions = {each: at for each, at in self.positions.items() if each not in numbers}
-                self.paused -= set(numbers)
             elif not set(numbers) <= set(self.positions):
                 self.incremental_assign([TopicPartition(self._topic, number, 0) for number in numbers])
 

@@ -63,7 +63,8 @@ class Membership:
             consumer.assign(list(partitions))
         else:
             consumer.incremental_assign(list(partitions))
-        self._is_paused = False
+        # As the others, for `resume` knows of all or none; and the library keeps one paused that went and comes back.
+        (consumer.pause if self._is_paused else consumer.resume)(list(partitions))
 
     def resume(self, consumer: Consumer) -> None:
         """Fetch again, after standing by."""
