@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import KafkaError
+from msgspec.structs import replace
 
 from handoff.brokers.dead_letters import burial_of
 from handoff.brokers.kafka.delivery import Holdings
@@ -18,6 +19,7 @@ from handoff.brokers.kafka.membership import Membership
 from handoff.brokers.kafka.parking import DONE, SAYS_NOTE, Parking
 from handoff.brokers.kafka.records import ATTEMPTS_NOTE
 from handoff.brokers.kafka.subscription import KafkaSubscription
+from handoff.contracts.envelope import IMAGE_COUNT_ATTRIBUTE
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
 from handoff.contracts.protocols import Limits, Message
 from handoff.contracts.topology import SubscriptionSpec
@@ -256,6 +258,43 @@ class TestRebalances:
         held.ack()
         assert bodies(consumer.take()) == [b"b"]
         assert len(member.subscriptions) == 2
+
+    def test_a_partition_that_comes_while_others_are_paused_leaves_none_so(
+        self, cluster: FakeCluster, join: Join
+    ) -> None:
+        """With room again both are read, the one that was paused and the one that came to it."""
+        worker = join(limits=Limits(max_in_flight=1), spec=replace(SPEC, ack_deadline_s=600.0))
+        consumer = Consumer(worker.subscription)
+        worker.tell("on_revoke", 1)
+        publish(cluster, b"a")
+        (held,) = consumer.take()
+        wait_until(lambda: worker.clients.consumers[0].paused == {0})
+        worker.tell("on_assign", 1)
+        held.ack()
+        publish(cluster, b"b")
+        publish(cluster, b"c", partition=1)
+        (one,) = consumer.take()
+        one.ack()
+        (other,) = consumer.take()
+        assert bodies([one, other]) == [b"b", b"c"]
+
+    def test_what_was_settled_while_it_waited_again_is_not_delivered_again(
+        self, cluster: FakeCluster, join: Join
+    ) -> None:
+        """As of a worker that was asleep for longer than its session, and alone gets its partitions back."""
+        worker = join(limits=Limits(max_images=8))
+        consumer = Consumer(worker.subscription)
+        for number in range(8):  # so that there is room for more of that size
+            publish(cluster, b"%d" % number)
+            consumer.take()[0].ack()
+        cluster.append("requests", Message(body=b"large", attributes={IMAGE_COUNT_ATTRIBUTE: "5"}))
+        (held,) = consumer.take()
+        worker.tell("on_lost", 0, 1)
+        worker.tell("on_assign", 0, 1)
+        wait_until(lambda: worker.lane._partitions._fetched)  # and does not fit beside itself
+        held.ack()
+        publish(cluster, b"next")
+        assert bodies(consumer.take()) == [b"next"]
 
     def test_a_busy_worker_answers_its_group(self, cluster: FakeCluster, join: Join) -> None:
         """Also one that settles something all the time without ever having enough room to fetch more."""
