@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from handoff.brokers.kafka.address import Address
 from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, REFUSED, translated
+from handoff.contracts.errors import SettingsInvalid
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +99,19 @@ class Clients:
         )
 
     def _made(self, kind: Callable[[dict[str, Any]], Client], configuration: dict[str, object]) -> Client:
-        with translated(f"connect to {self._address.servers}"):
+        what = f"connect to {self._address.servers}"
+        try:
+            return self._connected(kind, configuration, what)
+        except (
+            TypeError,
+            ValueError,
+        ) as problem:  # so the library refuses some properties, a share consumer's above all
+            raise SettingsInvalid(f"Cannot {what}; Kafka's client refuses: {problem}") from problem
+
+    def _connected(
+        self, kind: Callable[[dict[str, Any]], Client], configuration: dict[str, object], what: str
+    ) -> Client:
+        with translated(what):
             return kind(
                 {
                     "bootstrap.servers": self._address.servers,
