@@ -402,6 +402,13 @@ class TestReaders:
         with pytest.raises(SettingsInvalid, match="read read-retry; Kafka refuses: scripted"):
             reader.holdings.next()
 
+    def test_a_topic_of_several_partitions_is_refused(self, cluster: FakeCluster, start: Start) -> None:
+        """Two messages at the same offset would be one here, and what is said of a lease would be read before it."""
+        cluster.logs[RETRIES, 1] = []
+        reader = start()
+        with pytest.raises(SettingsInvalid, match="Topic read-retry has several partitions; run `fashion init`"):
+            reader.holdings.next()
+
     def test_an_outage_without_end_is_told(
         self, cluster: FakeCluster, start: Start, monkeypatch: pytest.MonkeyPatch
     ) -> None:

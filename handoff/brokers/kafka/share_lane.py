@@ -20,6 +20,7 @@ from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, ShareCo
 from confluent_kafka import Message as KafkaMessage
 
 from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of
+from handoff.brokers.kafka.declaration import MOST_DELIVERIES
 from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery, Settle
 from handoff.brokers.kafka.group_lane import BURY_AGAIN_AFTER_S, LONGEST_HANDOVER_S, LOOK_S
 from handoff.brokers.kafka.handover import Handover
@@ -36,9 +37,6 @@ SPARE_AFTER_S = 1.0
 PARK_SHARE = 1 / 3
 # Brokers lock no longer (`group.share.max.record.lock.duration.ms`), whatever the ack deadline is.
 LONGEST_LOCK_S = 60.0
-# A record released that often is given a new start on the topic, because brokers drop one after 5
-# (`group.share.delivery.count.limit`) without a word.
-MOST_DELIVERIES = 4
 _COMMIT_WITHIN_S = 10.0
 _NO_SHARE_GROUPS = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}  # noqa: SLF001 - librdkafka's own
 
