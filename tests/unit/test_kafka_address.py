@@ -166,7 +166,7 @@ class TestClients:
     def test_a_property_that_a_share_consumer_does_not_have_is_named(self) -> None:
         """Of which the library tells in another way than of all others."""
         clients = Clients(parse_address(f"kafka://{NOWHERE}?mode=share-group&group.remote.assignor=uniform"))
-        with pytest.raises(SettingsInvalid, match="Cannot connect to .*group.remote.assignor"):
+        with pytest.raises(SettingsInvalid, match=r"Cannot connect to .*group\.remote\.assignor"):
             clients.share_consumer("g")
 
     @pytest.mark.parametrize("ack_deadline_s", [0.0, 10.0, 600.0])

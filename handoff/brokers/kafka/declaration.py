@@ -136,15 +136,17 @@ class Declaration:
                 "This Kafka cluster has no share groups (4.2 or later has, with share.version=1);"
                 " leave mode=share-group out of the broker's URL."
             )
-        limit = int(
-            bounded.get(_DELIVERY_LIMIT) or self._broker_settings().get(f"group.{_DELIVERY_LIMIT}", _DELIVERIES)
-        )
-        if limit <= MOST_DELIVERIES:
+        self._demand_deliveries(bounded)
+        return {"share.auto.offset.reset": "earliest", **bounded}
+
+    def _demand_deliveries(self, settings: Mapping[str, str]) -> None:
+        """See that no record is dropped before it has a new start, by the group's limit or that of all groups."""
+        limit = settings.get(_DELIVERY_LIMIT) or self._broker_settings().get(f"group.{_DELIVERY_LIMIT}")
+        if limit is not None and int(limit) <= MOST_DELIVERIES:
             raise SettingsInvalid(
                 f"This Kafka cluster drops what was delivered {limit} times (group.{_DELIVERY_LIMIT});"
                 f" set that to {MOST_DELIVERIES + 1} or more, or leave mode=share-group out of the broker's URL."
             )
-        return {"share.auto.offset.reset": "earliest", **bounded}
 
     def _within_bounds(self, wanted: list[_Bounded]) -> dict[str, str]:
         bounds = self._broker_settings()
