@@ -201,6 +201,21 @@ class TestRebalances:
         assert worker.publisher.sent[-1][2][SAYS_NOTE] == DONE
         assert worker.holdings.count == 0
 
+    def test_what_was_not_yielded_is_not_counted_by_a_broker_that_is_closed_at_once(
+        self, cluster: FakeCluster, join: Join
+    ) -> None:
+        """What was yielded is: it is nobody's now."""
+        worker = join(limits=Limits(max_in_flight=4))
+        deliveries = iter(worker.subscription)
+        publish(cluster, b"a")
+        next(deliveries).ack()
+        publish(cluster, b"b", b"c", b"d")
+        next(deliveries)
+        wait_until(lambda: worker.holdings.count == 3)
+        worker.subscription.finish()
+        ledger = Ledger(*committed(cluster))
+        assert [ledger.begin(offset) for offset in (1, 2, 3)] == [2, 1, 1]
+
     def test_an_ack_in_time_saves_the_detour(self, cluster: FakeCluster, join: Join) -> None:
         """A partition waits a moment for what was yielded of it."""
         worker = join()

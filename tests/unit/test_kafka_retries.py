@@ -280,7 +280,7 @@ class TestLeases:
             reader.wait_read(31)
             reader.stop()
             assert reader.forwarded == []
-            assert committed(cluster).open_count == 1
+            assert committed(cluster).open_count(0) == 1
 
     def test_a_reader_that_was_asleep_reads_on_first(self, cluster: FakeCluster, topic: Topic, start: Start) -> None:
         """All leases have lapsed by its own clock, and what prolongs them waits to be fetched."""

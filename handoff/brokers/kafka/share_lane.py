@@ -25,6 +25,7 @@ from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery, Settle
 from handoff.brokers.kafka.group_lane import BURY_AGAIN_AFTER_S, LONGEST_HANDOVER_S, LOOK_S
 from handoff.brokers.kafka.handover import Handover
 from handoff.brokers.kafka.lane import LaneThread
+from handoff.brokers.kafka.membership import CHECK_PERIOD_S
 from handoff.brokers.kafka.records import Record, record_of
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.topology import SubscriptionSpec
@@ -71,6 +72,7 @@ class ShareLane:
         self._open: dict[_Place, float] = {}
         """Records of the last poll that are not acknowledged, and when they came."""
         self._ended: dict[_Place, AcknowledgeType] = {}
+        self._connected_at = 0.0
         self._moving: set[_Place] = set()
         """Records that are being published elsewhere."""
         self._changed = threading.Condition()
@@ -115,6 +117,7 @@ class ShareLane:
         try:
             consumer.set_acknowledgement_commit_callback(self._complain)
             consumer.subscribe([self._spec.topic])
+            self._connected_at = time.monotonic()
             _log.info("%s is read as a share group, for the broker's URL says so", self._spec.name)
             while not self.thread.is_closed:
                 if self._open:
@@ -142,6 +145,8 @@ class ShareLane:
                 raise KafkaException(error)
             self.thread.answered()
             self._accept(found)
+        if time.monotonic() - self._connected_at > CHECK_PERIOD_S:
+            self.thread.answered()  # though nothing came: failures hours apart are no outage of hours
         self.thread.joined()
         self._deliver()
 
