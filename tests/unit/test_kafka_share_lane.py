@@ -314,11 +314,11 @@ class TestEnd:
         consumer = warmed(worker)
         first = worker.member
         failure = FakeRecord(None, error=KafkaError(KafkaError._TRANSPORT, "scripted"))
-        first.give(record(1), failure, record(2))
+        first.give(record(1), record(2, deliveries=4), failure, record(3))
         wait_until(lambda: len(worker.members) == 2)
         assert first.is_closed
-        worker.member.give(record(3))
-        assert bodies(consumer.take()) == [b"3"]
+        worker.member.give(record(4))
+        assert bodies(consumer.take()) == [b"4"]
         assert worker.publisher.sent == []
 
     def test_failures_far_apart_are_no_outage(self, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:

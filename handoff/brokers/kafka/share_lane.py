@@ -139,12 +139,12 @@ class ShareLane:
             consumer.close()
 
     def _fetch(self, consumer: ShareConsumer) -> None:
-        for found in consumer.poll(2 * LOOK_S):
-            error = found.error()
-            if error is not None:
-                raise KafkaException(error)
+        found = consumer.poll(2 * LOOK_S)
+        for error in filter(None, (each.error() for each in found)):
+            raise KafkaException(error)  # before any of the others is published anew, for all come again
+        for each in found:
             self.thread.answered()
-            self._accept(found)
+            self._accept(each)
         if time.monotonic() - self._connected_at > CHECK_PERIOD_S:
             self.thread.answered()  # though nothing came: failures hours apart are no outage of hours
         self.thread.joined()

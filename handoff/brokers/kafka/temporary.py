@@ -25,11 +25,14 @@ def begin_at_end(clients: Clients, spec: SubscriptionSpec) -> None:
             numbers = consumer.list_topics(spec.topic, timeout=ANSWER_WITHIN_S).topics[spec.topic].partitions
             places = [TopicPartition(spec.topic, number) for number in numbers]
             committed = patiently(lambda: consumer.committed(places, timeout=ANSWER_WITHIN_S))
-            fresh = [each for each in committed if each.offset < 0]
-            for each in fresh:
+            for each in committed:
+                if each.error is not None:
+                    raise KafkaException(each.error)
+            if any(each.offset >= 0 for each in committed):
+                return  # a partition added since holds nothing from before, and is read from its beginning
+            for each in committed:
                 _, each.offset = consumer.get_watermark_offsets(each, timeout=ANSWER_WITHIN_S)
-            if fresh:
-                patiently(lambda: consumer.commit(offsets=fresh, asynchronous=False))
+            patiently(lambda: consumer.commit(offsets=committed, asynchronous=False))
     finally:
         consumer.close()
 
