@@ -492,6 +492,13 @@ class TestTemporary:
         wait_until(lambda: committed(cluster) == (5, "1 0 "))
         assert worker.clients.protocols == ["classic"]
 
+    def test_a_broker_that_has_not_heard_of_the_topic_is_asked_again(self, cluster: FakeCluster, join: Join) -> None:
+        """It says that there are no partitions, of which nothing would ever come."""
+        cluster.unaware_count = 1
+        worker = join(spec=self.SPEC)
+        cluster.append("requests", Message(body=b"mine", attributes={"client_id": "c-1"}))
+        assert bodies(Consumer(worker.subscription).take()) == [b"mine"]
+
     def test_what_waits_for_room_is_not_done_with_what_is_behind_it(self, cluster: FakeCluster, join: Join) -> None:
         """A message that does not fit yet, then one for others: whoever dies then finds the first one again."""
         worker = join(limits=Limits(max_images=4), spec=self.SPEC)

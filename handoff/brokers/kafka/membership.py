@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from handoff.brokers.kafka.calls import ANSWER_WITHIN_S
 from handoff.brokers.kafka.clients import Clients
+from handoff.brokers.kafka.offsets import places_of
 from handoff.contracts.topology import SubscriptionSpec
 
 _log = logging.getLogger(__name__)
@@ -120,10 +120,7 @@ class Membership:
         assert self._rebalances is not None  # noqa: S101 - `join` goes before
         assigned, revoked, lost = self._rebalances
         if self._spec.temporary:
-            numbers = (
-                consumer.list_topics(self._spec.topic, timeout=ANSWER_WITHIN_S).topics[self._spec.topic].partitions
-            )
-            assigned(consumer, [TopicPartition(self._spec.topic, number) for number in numbers])
+            assigned(consumer, places_of(consumer, self._spec.topic))
         else:
             consumer.subscribe([self._spec.topic], on_assign=assigned, on_revoke=revoked, on_lost=lost)
         _log.info("%s is read %s", self._spec.name, self._described())
