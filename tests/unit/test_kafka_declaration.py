@@ -166,10 +166,16 @@ class TestTopics:
         admin = FakeAdmin({})
         declare(admin, replace(TOPOLOGY, retention_s=retention_s))
         for topic in admin.topics.values():
-            assert topic.config == {
-                "retention.ms": str(round(retention_s * 1000)),
-                "segment.ms": str(round(segment_s * 1000)),
-            }
+            assert topic.config["retention.ms"] == str(round(retention_s * 1000))
+            assert topic.config["segment.ms"] == str(round(segment_s * 1000))
+
+    def test_what_was_published_is_not_too_large_to_be_set_aside(self) -> None:
+        """A dead letter says why it is one, and the retry topic when it is due; other topics are as large as any."""
+        admin = FakeAdmin({})
+        declare(admin)
+        limits = {name: int(topic.config.get("max.message.bytes", 1_048_588)) for name, topic in admin.topics.items()}
+        assert limits[TOPICS[1]] == limits[TOPICS[2]] == 1_048_588
+        assert 1_060_000 < limits[TOPICS[0]] < min(limits[name] for name in RETRIES) - 10_000
 
     def test_one_that_somebody_else_just_made_is_not_told(self) -> None:
         """Two operators may run `fashion init` at once."""

@@ -25,8 +25,10 @@ MOST_CLASSIC_SESSION_S = 300.0
 # Bounds a client's memory: what is fetched ahead of a consumer, and what waits to be sent.
 _PREFETCHED_KBYTES = 16 * 1024
 _WAITING_KBYTES = 64 * 1024
-# What a topic takes unconfigured (`max.message.bytes`); librdkafka's own bound is lower.
-_MESSAGE_BYTES = 1_048_588
+# What a topic takes unconfigured (`max.message.bytes`), and room for what is written on a message that it took: as a
+# dead letter, and again on its retry topic. librdkafka's own bound is lower than the first.
+MESSAGE_BYTES = 1_048_588
+NOTES_BYTES = 64 * 1024
 # Of syslog's levels, librdkafka's own.
 _CRITICAL = 2
 # Records of one poll of a share consumer, which are its own until the last of them is settled: few, so that a worker
@@ -115,7 +117,7 @@ class Clients:
             return kind(
                 {
                     "bootstrap.servers": self._address.servers,
-                    "message.max.bytes": _MESSAGE_BYTES,
+                    "message.max.bytes": MESSAGE_BYTES + 2 * NOTES_BYTES,
                     "socket.timeout.ms": int(ANSWER_WITHIN_S * 1000),
                     # What matters of its errors comes as exceptions; it would repeat them several times a second.
                     "log_level": _CRITICAL,

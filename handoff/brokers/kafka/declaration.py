@@ -18,6 +18,7 @@ from confluent_kafka.admin import (
 
 from handoff.brokers.kafka.address import Address, Mode
 from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of, translated
+from handoff.brokers.kafka.clients import MESSAGE_BYTES, NOTES_BYTES
 from handoff.brokers.kafka.topics import Topics
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.topology import DAY_S, SubscriptionSpec, Topology
@@ -35,6 +36,8 @@ class _Wanted(NamedTuple):
     name: str
     partitions: int
     retention_s: float
+    notes_bytes: int = 0
+    """Beyond what any topic takes, so that no message is too large to be set aside."""
     is_in_order: bool = False
 
 
@@ -102,6 +105,7 @@ class Declaration:
             config={
                 "retention.ms": str(round(topic.retention_s * 1000)),
                 "segment.ms": str(round(min(_SEGMENT_S, topic.retention_s) * 1000)),
+                **({"max.message.bytes": str(MESSAGE_BYTES + topic.notes_bytes)} if topic.notes_bytes else {}),
             },
         )
         with translated(f"create topic {topic.name}"):
@@ -199,8 +203,8 @@ def _demand_one_partition(topic: _Wanted, found: int) -> None:
 def _wanted_topics(topology: Topology, partitions: int) -> Iterator[_Wanted]:
     for name in topology.topics:
         # Dead letters are few, and one operator reads them.
-        count = 1 if name == topology.dead_letters_topic else partitions
-        yield _Wanted(name, count, topology.retention_s)
+        is_last = name == topology.dead_letters_topic
+        yield _Wanted(name, 1 if is_last else partitions, topology.retention_s, NOTES_BYTES * is_last)
     for spec in topology.subscriptions:
         # One partition: who reads it sees a lease before what is said of it.
-        yield _Wanted(retry_topic_of(spec), 1, topology.retention_s, is_in_order=True)
+        yield _Wanted(retry_topic_of(spec), 1, topology.retention_s, 2 * NOTES_BYTES, is_in_order=True)
