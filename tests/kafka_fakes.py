@@ -70,6 +70,8 @@ class FakeCluster:
         self.committed: dict[tuple[str, str, int], tuple[int, str]] = {}
         self.commit_errors: deque[KafkaError] = deque()
         self.committed_errors: deque[KafkaError] = deque()
+        self.unaware_count = 0
+        """So many questions for a topic's partitions go to a broker that has not heard of it."""
         self.lost_commits = 0
         """So many asynchronous commits fail without a word."""
         self.may_commit = threading.Event()
@@ -177,8 +179,12 @@ class FakeConsumer:
         self._use()
         assert not self._is_calling_back, "the library aborts the process for this call within a callback"
         self.cluster.answer()
+        if self.cluster.unaware_count:
+            self.cluster.unaware_count -= 1
+            error = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+            return SimpleNamespace(topics={topic: SimpleNamespace(partitions={}, error=error)})
         numbers = {number: None for name, number in self.cluster.logs if name == topic}
-        return SimpleNamespace(topics={topic: SimpleNamespace(partitions=numbers)})
+        return SimpleNamespace(topics={topic: SimpleNamespace(partitions=numbers, error=None)})
 
     def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
         """The first offset and the one after the last."""
@@ -272,8 +278,8 @@ class FakeConsumer:
         finally:
             self._is_calling_back = False
             if what != "on_assign":
+                # What was paused stays so, should it come back.
                 self.positions = {each: at for each, at in self.positions.items() if each not in numbers}
-                self.paused -= set(numbers)
             elif not set(numbers) <= set(self.positions):
                 self.incremental_assign([TopicPartition(self._topic, number, 0) for number in numbers])
 

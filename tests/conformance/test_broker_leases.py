@@ -84,6 +84,21 @@ def test_leases_of_the_living_are_kept(
     assert bodies(peer.take()) == [b"next"]
 
 
+def test_who_was_long_at_work_gets_more(broker: Broker, topology: Topology, short_deadline_s: float) -> None:
+    """A subscriber without room for more than a deadline, whose peers might have had what waits, goes on afterwards."""
+    consumer = Consumer(broker.subscribe(topology.requests, Limits(max_in_flight=1)))
+    publish(broker, topology.requests_topic, b"long")
+    (held,) = consumer.take()
+    publish(broker, topology.requests_topic, *(b"%d" % number for number in range(8)))
+    assert consumer.take_up_to(1, within_s=1.2 * short_deadline_s) == []
+    held.ack()
+    after = []
+    for _ in range(8):
+        after += consumer.take()
+        after[-1].ack()
+    assert bodies(after) == [b"%d" % number for number in range(8)]
+
+
 def test_a_nack_may_ask_for_a_delay(broker: Broker, topology: Topology) -> None:
     """What is published after a delayed nack overtakes it; then it comes, attempt counted."""
     consumer = Consumer(broker.subscribe(topology.requests, Limits()))

@@ -81,7 +81,7 @@ def test_an_unknown_mode_names_the_known_ones() -> None:
     [
         "group.id", "enable.auto.commit", "acks", "bootstrap.servers", "auto.offset.reset", "transactional.id",
         # What the library takes from programs only, and raises a TypeError, a ValueError or an AttributeError for.
-        "error_cb", "stats_cb", "throttle_cb", "oauth_cb", "default.topic.config",
+        "error_cb", "stats_cb", "throttle_cb", "oauth_cb", "default.topic.config", "delivery.report.only.error",
     ],
 )  # fmt: skip
 def test_what_the_promises_rest_on_is_not_the_users_to_set(name: str, tmp_path: Path) -> None:
@@ -120,7 +120,8 @@ class TestPropertiesFile:
         assert "Sesam" not in sentence
 
     def test_one_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
-        """Missing, a folder, or no text."""
+        """Missing, a folder, no text, or none that any system could have."""
+        assert "cannot be read" in refusal("kafka://a:9092?properties=a%00b")
         binary = tmp_path / "binary"
         binary.write_bytes(b"\xff\xfe=")
         for path in (tmp_path / "none", tmp_path, binary):
@@ -161,6 +162,12 @@ class TestClients:
     def test_a_value_that_does_not_fit_is_named(self) -> None:
         """With the property it is for."""
         assert "security.protocol" in self.made(f"kafka://{NOWHERE}?security.protocol=TLS")
+
+    def test_a_property_that_a_share_consumer_does_not_have_is_named(self) -> None:
+        """Of which the library tells in another way than of all others."""
+        clients = Clients(parse_address(f"kafka://{NOWHERE}?mode=share-group&group.remote.assignor=uniform"))
+        with pytest.raises(SettingsInvalid, match=r"Cannot connect to .*group\.remote\.assignor"):
+            clients.share_consumer("g")
 
     @pytest.mark.parametrize("ack_deadline_s", [0.0, 10.0, 600.0])
     def test_any_ack_deadline_suits_either_protocol(self, ack_deadline_s: float) -> None:

@@ -59,6 +59,14 @@ def test_what_is_open_counts_and_what_is_done_does_not(cluster: FakeCluster, bac
     assert read(backlogs) == Backlog(count=0, oldest_unacked_age_s=None)
 
 
+def test_what_retention_has_removed_waits_no_more(cluster: FakeCluster, backlogs: Backlogs) -> None:
+    """Also where it was open and nothing has come since."""
+    cluster.committed["read", "requests", 0] = 1, "1 4 0:2,2:1"
+    assert count(backlogs) == 2
+    cluster.removed_below["requests", 0] = 5
+    assert read(backlogs) == Backlog(count=0, oldest_unacked_age_s=None)
+
+
 def test_the_age_is_that_of_the_oldest_that_is_not_done(cluster: FakeCluster, backlogs: Backlogs) -> None:
     """By the date that its publisher gave it."""
     cluster.committed["read", "requests", 0] = 3, "1 1 0:1"

@@ -46,6 +46,25 @@ def test_a_client_opens_although_its_coordinator_is_on_its_way() -> None:
     assert [cluster.committed[SPEC.name, SPEC.topic, number][0] for number in (0, 1)] == [0, 1]
 
 
+def test_a_client_waits_for_a_broker_that_has_not_heard_of_its_topic() -> None:
+    """As of several, just after `fashion init`: with no partitions at all it would wait for its responses for ever."""
+    cluster = cluster_with_responses()
+    cluster.unaware_count = 2
+    begin_at_end(cast("Clients", FakeClients(cluster)), SPEC)
+    assert cluster.committed[SPEC.name, SPEC.topic, 1][0] == 1
+
+
+def test_a_partition_that_was_added_since_is_read_from_its_beginning() -> None:
+    """By a client that comes back: what is in it was published after it first came."""
+    cluster = cluster_with_responses()
+    cluster.committed[SPEC.name, SPEC.topic, 0] = 0, ""
+    clients = FakeClients(cluster)
+    begin_at_end(cast("Clients", clients), SPEC)
+    places = [TopicPartition(SPEC.topic, 0), TopicPartition(SPEC.topic, 1)]
+    found = committed_ledgers(FakeConsumer(cluster, SPEC.name), places, timeout_s=1.0)  # type: ignore[arg-type]
+    assert [ledger.next_offset for ledger in found.values()] == [0, 0]
+
+
 def test_ledgers_are_read_when_the_coordinator_is_there() -> None:
     """A worker and who looks at the backlog need them before anything else."""
     cluster = cluster_with_responses()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -65,13 +65,15 @@ class FakeAdmin:
     def poll(self, timeout: float) -> None:
         """Bring news of the connection: there is none."""
 
-    def describe_topics(self, wanted: TopicCollection, *, request_timeout: float) -> dict[str, Future[None]]:
+    def describe_topics(self, wanted: TopicCollection, *, request_timeout: float) -> dict[str, Future[Any]]:
         """Which of these there are."""
         del request_timeout
         if code := self.refusals.get("describe_topics"):
             return {name: failed(code) for name in wanted.topic_names}
         return {
-            name: answered(None) if name in self.topics else failed(KafkaError.UNKNOWN_TOPIC_OR_PART)
+            name: answered(_described(self.topics[name]))
+            if name in self.topics
+            else failed(KafkaError.UNKNOWN_TOPIC_OR_PART)
             for name in wanted.topic_names
         }
 
@@ -121,6 +123,10 @@ class FakeAdmin:
         return {resource: answered(None)}
 
 
+def _described(topic: NewTopic) -> SimpleNamespace:
+    return SimpleNamespace(partitions=[None] * topic.num_partitions)
+
+
 def declare(admin: FakeAdmin, topology: Topology = TOPOLOGY, **options: object) -> list[str]:
     """What a program does that was started with such a URL."""
     topics = Topics(admin, refusal=lambda: None)  # type: ignore[arg-type]
@@ -160,10 +166,16 @@ class TestTopics:
         admin = FakeAdmin({})
         declare(admin, replace(TOPOLOGY, retention_s=retention_s))
         for topic in admin.topics.values():
-            assert topic.config == {
-                "retention.ms": str(round(retention_s * 1000)),
-                "segment.ms": str(round(segment_s * 1000)),
-            }
+            assert topic.config["retention.ms"] == str(round(retention_s * 1000))
+            assert topic.config["segment.ms"] == str(round(segment_s * 1000))
+
+    def test_what_was_published_is_not_too_large_to_be_set_aside(self) -> None:
+        """A dead letter says why it is one, and the retry topic when it is due; other topics are as large as any."""
+        admin = FakeAdmin({})
+        declare(admin)
+        limits = {name: int(topic.config.get("max.message.bytes", 1_048_588)) for name, topic in admin.topics.items()}
+        assert limits[TOPICS[1]] == limits[TOPICS[2]] == 1_048_588
+        assert 1_060_000 < limits[TOPICS[0]] < min(limits[name] for name in RETRIES) - 10_000
 
     def test_one_that_somebody_else_just_made_is_not_told(self) -> None:
         """Two operators may run `fashion init` at once."""
@@ -204,6 +216,16 @@ class TestTopics:
         topics = Topics(admin, refusal=lambda: refusal)  # type: ignore[arg-type]
         with pytest.raises(SettingsInvalid, match="SASL authentication failed"):
             topics.describe(["requests"])
+
+    def test_a_retry_topic_of_several_partitions_is_refused(self) -> None:
+        """What is said of a lease would be read before the lease; other topics have as many as somebody gave them."""
+        admin = FakeAdmin({})
+        declare(admin)
+        admin.topics[TOPICS[0]] = NewTopic(TOPICS[0], num_partitions=3)
+        assert declare(admin) == []
+        admin.topics[RETRIES[1]] = NewTopic(RETRIES[1], num_partitions=3)
+        with pytest.raises(SettingsInvalid, match=f"Topic {RETRIES[1]} has 3 partitions and must have one"):
+            declare(admin)
 
 
 class TestGroups:
@@ -252,6 +274,25 @@ class TestGroups:
         admin = FakeAdmin(GROUPS | SHARES)
         declare(admin, replace(TOPOLOGY, ack_deadline_s=ack_deadline_s), mode="share-group")
         assert admin.groups["read-analysis-requests-share"]["share.record.lock.duration.ms"] == str(lock_ms)
+
+    def test_a_cluster_that_drops_messages_soon_is_told_not_to(self) -> None:
+        """After as many deliveries as brokers allow, where that is each group's own to say."""
+        bounds = {"group.share.min.delivery.count.limit": "2", "group.share.max.delivery.count.limit": "8"}
+        admin = FakeAdmin(GROUPS | SHARES | bounds | {"group.share.delivery.count.limit": "2"})
+        declare(admin, mode="share-group")
+        assert admin.groups["read-analysis-requests-share"]["share.delivery.count.limit"] == "8"
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"group.share.delivery.count.limit": "4"},
+            {"group.share.min.delivery.count.limit": "2", "group.share.max.delivery.count.limit": "4"},
+        ],
+    )
+    def test_one_that_cannot_be_told_is_refused(self, settings: dict[str, str]) -> None:
+        """Before anything is lost there: its brokers drop a message before it has a new start."""
+        with pytest.raises(SettingsInvalid, match=r"drops what was delivered 4 times .* set that to 5 or more"):
+            declare(FakeAdmin(GROUPS | SHARES | settings), mode="share-group")
 
     def test_a_cluster_without_share_groups_says_what_to_do(self) -> None:
         """Instead of making what no worker could use."""

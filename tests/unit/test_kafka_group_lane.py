@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import KafkaError
+from msgspec.structs import replace
 
 from handoff.brokers.dead_letters import burial_of
 from handoff.brokers.kafka.delivery import Holdings
@@ -18,6 +19,7 @@ from handoff.brokers.kafka.membership import Membership
 from handoff.brokers.kafka.parking import DONE, SAYS_NOTE, Parking
 from handoff.brokers.kafka.records import ATTEMPTS_NOTE
 from handoff.brokers.kafka.subscription import KafkaSubscription
+from handoff.contracts.envelope import IMAGE_COUNT_ATTRIBUTE
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
 from handoff.contracts.protocols import Limits, Message
 from handoff.contracts.topology import SubscriptionSpec
@@ -199,6 +201,21 @@ class TestRebalances:
         assert worker.publisher.sent[-1][2][SAYS_NOTE] == DONE
         assert worker.holdings.count == 0
 
+    def test_what_was_not_yielded_is_not_counted_by_a_broker_that_is_closed_at_once(
+        self, cluster: FakeCluster, join: Join
+    ) -> None:
+        """What was yielded is: it is nobody's now."""
+        worker = join(limits=Limits(max_in_flight=4))
+        deliveries = iter(worker.subscription)
+        publish(cluster, b"a")
+        next(deliveries).ack()
+        publish(cluster, b"b", b"c", b"d")
+        next(deliveries)
+        wait_until(lambda: worker.holdings.count == 3)
+        worker.subscription.finish()
+        ledger = Ledger(*committed(cluster))
+        assert [ledger.begin(offset) for offset in (1, 2, 3)] == [2, 1, 1]
+
     def test_an_ack_in_time_saves_the_detour(self, cluster: FakeCluster, join: Join) -> None:
         """A partition waits a moment for what was yielded of it."""
         worker = join()
@@ -256,6 +273,43 @@ class TestRebalances:
         held.ack()
         assert bodies(consumer.take()) == [b"b"]
         assert len(member.subscriptions) == 2
+
+    def test_a_partition_that_comes_while_others_are_paused_leaves_none_so(
+        self, cluster: FakeCluster, join: Join
+    ) -> None:
+        """With room again both are read, the one that was paused and the one that came to it."""
+        worker = join(limits=Limits(max_in_flight=1), spec=replace(SPEC, ack_deadline_s=600.0))
+        consumer = Consumer(worker.subscription)
+        worker.tell("on_revoke", 1)
+        publish(cluster, b"a")
+        (held,) = consumer.take()
+        wait_until(lambda: worker.clients.consumers[0].paused == {0})
+        worker.tell("on_assign", 1)
+        held.ack()
+        publish(cluster, b"b")
+        publish(cluster, b"c", partition=1)
+        (one,) = consumer.take()
+        one.ack()
+        (other,) = consumer.take()
+        assert bodies([one, other]) == [b"b", b"c"]
+
+    def test_what_was_settled_while_it_waited_again_is_not_delivered_again(
+        self, cluster: FakeCluster, join: Join
+    ) -> None:
+        """As of a worker that was asleep for longer than its session, and alone gets its partitions back."""
+        worker = join(limits=Limits(max_images=8))
+        consumer = Consumer(worker.subscription)
+        for number in range(8):  # so that there is room for more of that size
+            publish(cluster, b"%d" % number)
+            consumer.take()[0].ack()
+        cluster.append("requests", Message(body=b"large", attributes={IMAGE_COUNT_ATTRIBUTE: "5"}))
+        (held,) = consumer.take()
+        worker.tell("on_lost", 0, 1)
+        worker.tell("on_assign", 0, 1)
+        wait_until(lambda: worker.lane._partitions._fetched)  # and does not fit beside itself
+        held.ack()
+        publish(cluster, b"next")
+        assert bodies(consumer.take()) == [b"next"]
 
     def test_a_busy_worker_answers_its_group(self, cluster: FakeCluster, join: Join) -> None:
         """Also one that settles something all the time without ever having enough room to fetch more."""
@@ -437,6 +491,13 @@ class TestTemporary:
         delivery.ack()
         wait_until(lambda: committed(cluster) == (5, "1 0 "))
         assert worker.clients.protocols == ["classic"]
+
+    def test_a_broker_that_has_not_heard_of_the_topic_is_asked_again(self, cluster: FakeCluster, join: Join) -> None:
+        """It says that there are no partitions, of which nothing would ever come."""
+        cluster.unaware_count = 1
+        worker = join(spec=self.SPEC)
+        cluster.append("requests", Message(body=b"mine", attributes={"client_id": "c-1"}))
+        assert bodies(Consumer(worker.subscription).take()) == [b"mine"]
 
     def test_what_waits_for_room_is_not_done_with_what_is_behind_it(self, cluster: FakeCluster, join: Join) -> None:
         """A message that does not fit yet, then one for others: whoever dies then finds the first one again."""

@@ -58,7 +58,7 @@ def test_a_committed_ledger_is_known_again(steps: Steps) -> None:
     known = Ledger(ledger.committed_offset, ledger.metadata())
     assert known.committed_offset == ledger.committed_offset == min(model.attempts, default=model.next)
     assert known.next_offset == model.next
-    assert known.open_count == len(model.attempts)
+    assert known.open_count(0) == len(model.attempts)
     assert not known.is_changed
     for offset in range(FIRST, model.next + 3):
         assert known.is_done(offset) is (offset in model.done), offset
@@ -130,9 +130,9 @@ def test_what_retention_has_removed_is_waited_for_no_more() -> None:
     """Fetching goes on behind open messages: they are gone, and the offset moves on."""
     ledger = Ledger(FIRST, "1 5 0:2,3:1")
     assert ledger.begin(FIRST + 6) == 1
-    assert (ledger.open_count, ledger.committed_offset) == (1, FIRST + 6)
+    assert (ledger.open_count(0), ledger.committed_offset) == (1, FIRST + 6)
     ledger.end(FIRST + 6)
-    assert (ledger.open_count, ledger.committed_offset) == (0, FIRST + 7)
+    assert (ledger.open_count(0), ledger.committed_offset) == (0, FIRST + 7)
 
 
 def test_a_delivery_that_nobody_saw_is_not_counted() -> None:

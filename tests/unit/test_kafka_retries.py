@@ -280,7 +280,7 @@ class TestLeases:
             reader.wait_read(31)
             reader.stop()
             assert reader.forwarded == []
-            assert committed(cluster).open_count == 1
+            assert committed(cluster).open_count(0) == 1
 
     def test_a_reader_that_was_asleep_reads_on_first(self, cluster: FakeCluster, topic: Topic, start: Start) -> None:
         """All leases have lapsed by its own clock, and what prolongs them waits to be fetched."""
@@ -400,6 +400,13 @@ class TestReaders:
         wait_until(lambda: reader.clients.consumers)
         reader.clients.consumers[0].errors.append(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "scripted"))
         with pytest.raises(SettingsInvalid, match="read read-retry; Kafka refuses: scripted"):
+            reader.holdings.next()
+
+    def test_a_topic_of_several_partitions_is_refused(self, cluster: FakeCluster, start: Start) -> None:
+        """Two messages at the same offset would be one here, and what is said of a lease would be read before it."""
+        cluster.logs[RETRIES, 1] = []
+        reader = start()
+        with pytest.raises(SettingsInvalid, match="Topic read-retry has several partitions; run `fashion init`"):
             reader.holdings.next()
 
     def test_an_outage_without_end_is_told(

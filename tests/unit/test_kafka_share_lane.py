@@ -267,6 +267,19 @@ class TestEnd:
         yielded.ack()
         assert worker.publisher.sent[-1][2][SAYS_NOTE] == DONE
 
+    def test_what_was_not_yielded_goes_back_uncounted_when_all_ends_at_once(self, join: Join) -> None:
+        """A broker that is closed without a word to its subscription; what was yielded is released."""
+        worker = join(limits=Limits(max_in_flight=8))
+        deliveries = iter(worker.subscription)
+        worker.member.give(record(999))
+        next(deliveries).ack()
+        worker.member.give(record(1), record(2))
+        next(deliveries)
+        wait_until(lambda: worker.holdings.count == 2)
+        worker.subscription.finish()
+        assert worker.publisher.bodies("requests") == [b"2"]
+        assert worker.member.acknowledged[1:] == [(1, RELEASE), (2, ACCEPT)]
+
     def test_what_goes_back_is_published_side_by_side(self, join: Join) -> None:
         """A silent cluster answers for none of them: one wait is enough for all."""
         worker = join()
@@ -301,12 +314,25 @@ class TestEnd:
         consumer = warmed(worker)
         first = worker.member
         failure = FakeRecord(None, error=KafkaError(KafkaError._TRANSPORT, "scripted"))
-        first.give(record(1), failure, record(2))
+        first.give(record(1), record(2, deliveries=4), failure, record(3))
         wait_until(lambda: len(worker.members) == 2)
         assert first.is_closed
-        worker.member.give(record(3))
-        assert bodies(consumer.take()) == [b"3"]
+        worker.member.give(record(4))
+        assert bodies(consumer.take()) == [b"4"]
         assert worker.publisher.sent == []
+
+    def test_failures_far_apart_are_no_outage(self, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of a worker for whom nothing came in between, either."""
+        monkeypatch.setattr("handoff.brokers.kafka.lane.OUTAGE_S", 0.3)
+        monkeypatch.setattr("handoff.brokers.kafka.share_lane.CHECK_PERIOD_S", 0.2)
+        worker = join()
+        for count in (2, 3):
+            worker.member.give(KafkaError(KafkaError._TRANSPORT, "scripted"))
+            wait_until(lambda count=count: len(worker.members) == count)
+            polled_by = time.monotonic() + 0.4
+            wait_until(lambda by=polled_by: time.monotonic() > by)
+        worker.member.give(record(1))
+        assert bodies(Consumer(worker.subscription).take()) == [b"1"]
 
     def test_a_member_that_cannot_connect_is_told(self, join: Join) -> None:
         """Its thread ended without a word."""

@@ -22,6 +22,7 @@ _OURS = ("mode", "partitions", "replication", "properties")
 # What the adapter's promises rest on, and so sets itself; and what is no text, as every `…_cb` is none.
 _RESERVED = frozenset({
     "acks", "auto.offset.reset", "batch.num.messages", "bootstrap.servers", "default.topic.config",
+    "delivery.report.only.error",
     "enable.auto.commit", "enable.auto.offset.store", "enable.idempotence", "enable.partition.eof", "group.id",
     "group.instance.id", "group.protocol", "max.poll.records", "metadata.broker.list",
     "partition.assignment.strategy", "request.required.acks", "session.timeout.ms",
@@ -84,7 +85,7 @@ def _read_properties(path: Path) -> dict[str, str]:
     """Read `name=value` lines, as Kafka's own tools write them; `#` begins a comment."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no such file, none that there could be, or not of text
         raise SettingsInvalid(f"The Kafka properties cannot be read from {path}: {error}.") from error
     found = {}
     for line in map(str.strip, lines):

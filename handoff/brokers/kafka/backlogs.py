@@ -84,4 +84,4 @@ def _waiting(consumer: Consumer, place: TopicPartition, ledger: Ledger) -> int:
     low, high = consumer.get_watermark_offsets(place, timeout=ANSWER_WITHIN_S)
     if ledger.next_offset > high:  # its topic was made anew
         return high - low
-    return max(0, high - max(ledger.next_offset, low)) + ledger.open_count
+    return max(0, high - max(ledger.next_offset, low)) + ledger.open_count(low)

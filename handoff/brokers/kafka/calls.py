@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ _ASK_AGAIN_AFTER_S = 0.1
 
 Answer = TypeVar("Answer")
 
-_UNKNOWN = {
+UNKNOWN_TOPIC = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes begin so
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
@@ -52,7 +52,7 @@ _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 def meaning(error: KafkaError, what: str) -> FashionError:
     """Say in our words why a call could not do `what`."""
     code, said = error.code(), error.str()
-    if code in _UNKNOWN:
+    if code in UNKNOWN_TOPIC:
         return SettingsInvalid(f"Cannot {what}: Kafka knows no such topic; run `fashion init`.")
     if code in _TOO_LARGE:
         return MalformedMessage(f"Cannot {what}: Kafka takes no message of that size ({said}).")
@@ -67,17 +67,19 @@ def error_of(problem: KafkaException) -> KafkaError:
     return found if isinstance(found, KafkaError) else KafkaError(KafkaError._FAIL, str(problem))  # noqa: SLF001
 
 
-def patiently(ask: Callable[[], Answer]) -> Answer:
-    """Ask a group's coordinator; while brokers start or hand groups over there is none, for which librdkafka fails.
+def patiently(ask: Callable[[], Answer], *, passing: Collection[int] = _COORDINATOR_AWAY) -> Answer:
+    """Ask again after a failure that passes, of these codes: within a call librdkafka does not try again by itself.
 
-    Raises: KafkaException: something else, or there is none for long
+    Where nothing else is said, that a group has no coordinator, while brokers start or hand groups over.
+
+    Raises: KafkaException: something else, or that for long
     """
     give_up_at = time.monotonic() + ANSWER_WITHIN_S
     while True:
         try:
             return ask()
         except KafkaException as problem:
-            if error_of(problem).code() not in _COORDINATOR_AWAY or time.monotonic() > give_up_at:
+            if error_of(problem).code() not in passing or time.monotonic() > give_up_at:
                 raise
         time.sleep(_ASK_AGAIN_AFTER_S)
 

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from handoff.brokers.kafka.address import Address
 from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, REFUSED, translated
+from handoff.contracts.errors import SettingsInvalid
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +25,10 @@ MOST_CLASSIC_SESSION_S = 300.0
 # Bounds a client's memory: what is fetched ahead of a consumer, and what waits to be sent.
 _PREFETCHED_KBYTES = 16 * 1024
 _WAITING_KBYTES = 64 * 1024
-# What a topic takes unconfigured (`max.message.bytes`); librdkafka's own bound is lower.
-_MESSAGE_BYTES = 1_048_588
+# What a topic takes unconfigured (`max.message.bytes`), and room for what is written on a message that it took: as a
+# dead letter, and again on its retry topic. librdkafka's own bound is lower than the first.
+MESSAGE_BYTES = 1_048_588
+NOTES_BYTES = 64 * 1024
 # Of syslog's levels, librdkafka's own.
 _CRITICAL = 2
 # Records of one poll of a share consumer, which are its own until the last of them is settled: few, so that a worker
@@ -98,11 +101,23 @@ class Clients:
         )
 
     def _made(self, kind: Callable[[dict[str, Any]], Client], configuration: dict[str, object]) -> Client:
-        with translated(f"connect to {self._address.servers}"):
+        what = f"connect to {self._address.servers}"
+        try:
+            return self._connected(kind, configuration, what)
+        except (
+            TypeError,
+            ValueError,
+        ) as problem:  # so the library refuses some properties, a share consumer's above all
+            raise SettingsInvalid(f"Cannot {what}; Kafka's client refuses: {problem}") from problem
+
+    def _connected(
+        self, kind: Callable[[dict[str, Any]], Client], configuration: dict[str, object], what: str
+    ) -> Client:
+        with translated(what):
             return kind(
                 {
                     "bootstrap.servers": self._address.servers,
-                    "message.max.bytes": _MESSAGE_BYTES,
+                    "message.max.bytes": MESSAGE_BYTES + 2 * NOTES_BYTES,
                     "socket.timeout.ms": int(ANSWER_WITHIN_S * 1000),
                     # What matters of its errors comes as exceptions; it would repeat them several times a second.
                     "log_level": _CRITICAL,

@@ -18,10 +18,16 @@ from confluent_kafka.admin import (
 
 from handoff.brokers.kafka.address import Address, Mode
 from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of, translated
+from handoff.brokers.kafka.clients import MESSAGE_BYTES, NOTES_BYTES
 from handoff.brokers.kafka.topics import Topics
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.topology import DAY_S, SubscriptionSpec, Topology
 
+# A record of a share group that was released that often is given a new start on the topic, because brokers drop one
+# after a number of deliveries, 5 where nothing else is set, without a word.
+MOST_DELIVERIES = 4
+# The most that brokers allow, for that new start has to succeed in time.
+_DELIVERY_LIMIT, _DELIVERIES = "share.delivery.count.limit", 10
 # A closed segment is removed as a whole, so that a week's retention needs segments of less.
 _SEGMENT_S = DAY_S
 
@@ -30,13 +36,16 @@ class _Wanted(NamedTuple):
     name: str
     partitions: int
     retention_s: float
+    notes_bytes: int = 0
+    """Beyond what any topic takes, so that no message is too large to be set aside."""
+    is_in_order: bool = False
 
 
 class _Bounded(NamedTuple):
     """A setting of a group, whose value the brokers bound."""
 
     name: str
-    value_ms: int
+    value: int
     least: str
     most: str
 
@@ -80,7 +89,9 @@ class Declaration:
         wanted = list(_wanted_topics(topology, self._address.partitions))
         found = self._topics.describe([topic.name for topic in wanted])
         for topic in wanted:
-            if topic.name not in found and self._create(topic):
+            if topic.name in found:
+                _demand_one_partition(topic, len(found[topic.name].partitions))
+            elif self._create(topic):
                 yield f"Created topic {topic.name} with {topic.partitions} partition{'s' * (topic.partitions > 1)}."
         if len(found) < len(wanted):
             self._topics.wait_for([topic.name for topic in wanted])
@@ -94,6 +105,7 @@ class Declaration:
             config={
                 "retention.ms": str(round(topic.retention_s * 1000)),
                 "segment.ms": str(round(min(_SEGMENT_S, topic.retention_s) * 1000)),
+                **({"max.message.bytes": str(MESSAGE_BYTES + topic.notes_bytes)} if topic.notes_bytes else {}),
             },
         )
         with translated(f"create topic {topic.name}"):
@@ -116,18 +128,34 @@ class Declaration:
             "group.share.min.record.lock.duration.ms",
             "group.share.max.record.lock.duration.ms",
         )
-        bounded = self._within_bounds([*_session_settings(spec, kind="share"), lock])
+        deliveries = _Bounded(
+            _DELIVERY_LIMIT,
+            _DELIVERIES,
+            "group.share.min.delivery.count.limit",
+            "group.share.max.delivery.count.limit",
+        )
+        bounded = self._within_bounds([*_session_settings(spec, kind="share"), lock, deliveries])
         if not bounded:
             raise SettingsInvalid(
                 "This Kafka cluster has no share groups (4.2 or later has, with share.version=1);"
                 " leave mode=share-group out of the broker's URL."
             )
+        self._demand_deliveries(bounded)
         return {"share.auto.offset.reset": "earliest", **bounded}
+
+    def _demand_deliveries(self, settings: Mapping[str, str]) -> None:
+        """See that no record is dropped before it has a new start, by the group's limit or that of all groups."""
+        limit = settings.get(_DELIVERY_LIMIT) or self._broker_settings().get(f"group.{_DELIVERY_LIMIT}")
+        if limit is not None and int(limit) <= MOST_DELIVERIES:
+            raise SettingsInvalid(
+                f"This Kafka cluster drops what was delivered {limit} times (group.{_DELIVERY_LIMIT});"
+                f" set that to {MOST_DELIVERIES + 1} or more, or leave mode=share-group out of the broker's URL."
+            )
 
     def _within_bounds(self, wanted: list[_Bounded]) -> dict[str, str]:
         bounds = self._broker_settings()
         return {
-            each.name: str(min(max(each.value_ms, int(bounds[each.least])), int(bounds[each.most])))
+            each.name: str(min(max(each.value, int(bounds[each.least])), int(bounds[each.most])))
             for each in wanted
             if each.least in bounds and each.most in bounds
         }
@@ -164,11 +192,19 @@ def _session_settings(spec: SubscriptionSpec, *, kind: str) -> list[_Bounded]:
     ]
 
 
+def _demand_one_partition(topic: _Wanted, found: int) -> None:
+    if topic.is_in_order and found > 1:
+        raise SettingsInvalid(
+            f"Topic {topic.name} has {found} partitions and must have one, for what is said there counts in its order;"
+            " delete it once nothing waits there, and run `fashion init` again."
+        )
+
+
 def _wanted_topics(topology: Topology, partitions: int) -> Iterator[_Wanted]:
     for name in topology.topics:
         # Dead letters are few, and one operator reads them.
-        count = 1 if name == topology.dead_letters_topic else partitions
-        yield _Wanted(name, count, topology.retention_s)
+        is_last = name == topology.dead_letters_topic
+        yield _Wanted(name, 1 if is_last else partitions, topology.retention_s, NOTES_BYTES * is_last)
     for spec in topology.subscriptions:
         # One partition: who reads it sees a lease before what is said of it.
-        yield _Wanted(retry_topic_of(spec), 1, topology.retention_s)
+        yield _Wanted(retry_topic_of(spec), 1, topology.retention_s, 2 * NOTES_BYTES, is_in_order=True)

@@ -133,13 +133,12 @@ class Holdings:
         with self._changed:
             self._changed.wait_for(lambda: not any(map(wanted, self._held)), timeout_s)
 
-    def abandon(self) -> list[KafkaDelivery]:
-        """Close, and release everything; what was held."""
+    def abandon(self) -> None:
+        """Close, and release what was yielded; what was not is taken back, uncounted, by whoever fetched it."""
         self.close()
         with self._changed:
-            held = [delivery for delivery in list(self._held) if self.release(delivery)]
-            self._ready.clear()
-            return held
+            for delivery in set(self._held).difference(self._ready):
+                self.release(delivery)
 
     def fail(self, error: FashionError) -> None:
         """End the iteration with an error."""

@@ -40,10 +40,9 @@ class Ledger:
         """The first message that was never delivered."""
         return self._next
 
-    @property
-    def open_count(self) -> int:
-        """Messages that were delivered and are not done."""
-        return len(self._open)
+    def open_count(self, low: int) -> int:
+        """Messages that were delivered and are not done, of those that retention has left: from `low` on."""
+        return sum(offset >= low for offset in self._open)
 
     def is_done(self, offset: int) -> bool:
         """Whether a message that is fetched again was done before."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from handoff.brokers.kafka.calls import ANSWER_WITHIN_S
 from handoff.brokers.kafka.clients import Clients
+from handoff.brokers.kafka.offsets import places_of
 from handoff.contracts.topology import SubscriptionSpec
 
 _log = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ class Membership:
             consumer.assign(list(partitions))
         else:
             consumer.incremental_assign(list(partitions))
-        self._is_paused = False
+        # As the others, for `resume` knows of all or none; and the library keeps one paused that went and comes back.
+        (consumer.pause if self._is_paused else consumer.resume)(list(partitions))
 
     def resume(self, consumer: Consumer) -> None:
         """Fetch again, after standing by."""
@@ -119,10 +120,7 @@ class Membership:
         assert self._rebalances is not None  # noqa: S101 - `join` goes before
         assigned, revoked, lost = self._rebalances
         if self._spec.temporary:
-            numbers = (
-                consumer.list_topics(self._spec.topic, timeout=ANSWER_WITHIN_S).topics[self._spec.topic].partitions
-            )
-            assigned(consumer, [TopicPartition(self._spec.topic, number) for number in numbers])
+            assigned(consumer, places_of(consumer, self._spec.topic))
         else:
             consumer.subscribe([self._spec.topic], on_assign=assigned, on_revoke=revoked, on_lost=lost)
         _log.info("%s is read %s", self._spec.name, self._described())

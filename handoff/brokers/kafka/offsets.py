@@ -8,11 +8,22 @@ from contextlib import AbstractContextManager
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from handoff.brokers.kafka.calls import patiently
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, patiently
 from handoff.brokers.kafka.ledger import Ledger
 
 # An asynchronous commit may fail without a word; so what has not changed is committed again, too.
 COMMIT_AGAIN_AFTER_S = 15.0
+
+
+def places_of(consumer: Consumer, topic: str) -> list[TopicPartition]:
+    """The partitions of a topic.
+
+    Raises: KafkaException: no answer, or that of a broker that has not heard of the topic yet
+    """
+    found = consumer.list_topics(topic, timeout=ANSWER_WITHIN_S).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return [TopicPartition(topic, number) for number in found.partitions]
 
 
 def committed_ledgers(

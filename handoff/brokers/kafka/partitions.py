@@ -66,9 +66,14 @@ class Partitions:
             self._fetched.append(record)
 
     def waiting(self, count: int) -> list[Record]:
-        """The first of what is to be delivered, those that come again before the others."""
+        """The first of what is to be delivered, those that come again before the others.
+
+        Of a partition that was lost and came back, a delivery from before may have settled what waits here.
+        """
         with self._changed:
             now = time.monotonic()
+            self._again = [(due_at, record) for due_at, record in self._again if not self._is_done(record)]
+            self._fetched = deque(record for record in self._fetched if not self._is_done(record))
             self._fetched.extendleft(record for due_at, record in reversed(self._again) if due_at <= now)
             self._again = [(due_at, record) for due_at, record in self._again if due_at > now]
             return list(islice(self._fetched, count))
@@ -89,7 +94,7 @@ class Partitions:
             return [
                 (record, self._ledgers[record.partition].begin(record.offset))
                 for record in records
-                if record.partition in self._ledgers
+                if record.partition in self._ledgers and not self._is_done(record)
             ]
 
     def undo(self, record: Record) -> None:
@@ -142,6 +147,9 @@ class Partitions:
         with self._changed:
             for ledger in self._ledgers.values():
                 ledger.is_changed = True
+
+    def _is_done(self, record: Record) -> bool:
+        return record.partition in self._ledgers and self._ledgers[record.partition].is_done(record.offset)
 
     def _is_open(self, record: Record) -> bool:
         return record.partition in self._ledgers and self._ledgers[record.partition].is_open(record.offset)

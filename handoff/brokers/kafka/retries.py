@@ -22,6 +22,7 @@ from handoff.brokers.kafka.offsets import commit_ledgers, committed_ledgers
 from handoff.brokers.kafka.parking import DELAY_NOTE, DONE, DUE, DUE_NOTE, LEASE_NOTE, SAYS_NOTE
 from handoff.brokers.kafka.publisher import Publisher
 from handoff.brokers.kafka.records import ATTEMPTS_NOTE, Record, record_of
+from handoff.contracts.errors import SettingsInvalid
 
 _log = logging.getLogger(__name__)
 
@@ -204,6 +205,8 @@ class Retries:
                 self._leases[waiting.lease] = offset
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if any(each.partition for each in partitions):
+            raise SettingsInvalid(f"Topic {self._retry_topic} has several partitions; run `fashion init`.")
         ledgers = committed_ledgers(consumer, partitions, timeout_s=ANSWER_WITHIN_S)
         with self._changed:
             self._ledgers.update(ledgers)

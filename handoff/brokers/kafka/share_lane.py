@@ -20,10 +20,12 @@ from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, ShareCo
 from confluent_kafka import Message as KafkaMessage
 
 from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of
+from handoff.brokers.kafka.declaration import MOST_DELIVERIES
 from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery, Settle
 from handoff.brokers.kafka.group_lane import BURY_AGAIN_AFTER_S, LONGEST_HANDOVER_S, LOOK_S
 from handoff.brokers.kafka.handover import Handover
 from handoff.brokers.kafka.lane import LaneThread
+from handoff.brokers.kafka.membership import CHECK_PERIOD_S
 from handoff.brokers.kafka.records import Record, record_of
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.topology import SubscriptionSpec
@@ -36,9 +38,6 @@ SPARE_AFTER_S = 1.0
 PARK_SHARE = 1 / 3
 # Brokers lock no longer (`group.share.max.record.lock.duration.ms`), whatever the ack deadline is.
 LONGEST_LOCK_S = 60.0
-# A record released that often is given a new start on the topic, because brokers drop one after 5
-# (`group.share.delivery.count.limit`) without a word.
-MOST_DELIVERIES = 4
 _COMMIT_WITHIN_S = 10.0
 _NO_SHARE_GROUPS = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}  # noqa: SLF001 - librdkafka's own
 
@@ -73,6 +72,7 @@ class ShareLane:
         self._open: dict[_Place, float] = {}
         """Records of the last poll that are not acknowledged, and when they came."""
         self._ended: dict[_Place, AcknowledgeType] = {}
+        self._connected_at = 0.0
         self._moving: set[_Place] = set()
         """Records that are being published elsewhere."""
         self._changed = threading.Condition()
@@ -117,6 +117,7 @@ class ShareLane:
         try:
             consumer.set_acknowledgement_commit_callback(self._complain)
             consumer.subscribe([self._spec.topic])
+            self._connected_at = time.monotonic()
             _log.info("%s is read as a share group, for the broker's URL says so", self._spec.name)
             while not self.thread.is_closed:
                 if self._open:
@@ -138,12 +139,14 @@ class ShareLane:
             consumer.close()
 
     def _fetch(self, consumer: ShareConsumer) -> None:
-        for found in consumer.poll(2 * LOOK_S):
-            error = found.error()
-            if error is not None:
-                raise KafkaException(error)
+        found = consumer.poll(2 * LOOK_S)
+        for error in filter(None, (each.error() for each in found)):
+            raise KafkaException(error)  # before any of the others is published anew, for all come again
+        for each in found:
             self.thread.answered()
-            self._accept(found)
+            self._accept(each)
+        if time.monotonic() - self._connected_at > CHECK_PERIOD_S:
+            self.thread.answered()  # though nothing came: failures hours apart are no outage of hours
         self.thread.joined()
         self._deliver()
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of, patiently, translated
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, UNKNOWN_TOPIC, error_of, patiently, translated
 from handoff.brokers.kafka.clients import Clients
+from handoff.brokers.kafka.offsets import places_of
 from handoff.contracts.topology import SubscriptionSpec
 
 _log = logging.getLogger(__name__)
@@ -22,14 +23,16 @@ def begin_at_end(clients: Clients, spec: SubscriptionSpec) -> None:
     consumer = clients.consumer(spec.name, ack_deadline_s=spec.ack_deadline_s, classic=True)
     try:
         with translated(f"subscribe to {spec.name}"):
-            numbers = consumer.list_topics(spec.topic, timeout=ANSWER_WITHIN_S).topics[spec.topic].partitions
-            places = [TopicPartition(spec.topic, number) for number in numbers]
+            places = patiently(lambda: places_of(consumer, spec.topic), passing=UNKNOWN_TOPIC)
             committed = patiently(lambda: consumer.committed(places, timeout=ANSWER_WITHIN_S))
-            fresh = [each for each in committed if each.offset < 0]
-            for each in fresh:
+            for each in committed:
+                if each.error is not None:
+                    raise KafkaException(each.error)
+            if any(each.offset >= 0 for each in committed):
+                return  # a partition added since holds nothing from before, and is read from its beginning
+            for each in committed:
                 _, each.offset = consumer.get_watermark_offsets(each, timeout=ANSWER_WITHIN_S)
-            if fresh:
-                patiently(lambda: consumer.commit(offsets=fresh, asynchronous=False))
+            patiently(lambda: consumer.commit(offsets=committed, asynchronous=False))
     finally:
         consumer.close()
 
