@@ -64,6 +64,14 @@ def test_a_url_without_a_cluster_says_how_one_looks(url: str) -> None:
     assert "use kafka://HOST:9092" in refusal(url)
 
 
+@pytest.mark.parametrize(
+    "server", ["a:x", "a:99999", "a:0", "a:", ":9092", "a:1:2", "::1", "a:9092,", ",", "[]:1", "a b", "a:٣"]
+)
+def test_a_server_is_a_host_and_a_port(server: str) -> None:
+    """The client library would connect to another port, and wait half a minute for it."""
+    assert "which is no HOST:PORT; use kafka://HOST:9092" in refusal(f"kafka://{server}")
+
+
 @pytest.mark.parametrize("name", ["partitions", "replication"])
 @pytest.mark.parametrize("value", ["0", "-1", "", "1.5", "ten", "٣", "10000", "9" * 5_000])
 def test_counts_are_whole_numbers_from_one(name: str, value: str) -> None:

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, ShareConsumer
 from confluent_kafka.admin import AdminClient
 
 from handoff.brokers.kafka.address import Address
-from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, REFUSED, translated
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, REFUSED, UNREACHABLE, translated
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +38,12 @@ class Clients:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self.refusal: KafkaError | None = None
-        """Why a broker hung up, if one did: what is asked of it only ever runs out of time."""
+        self._refusal: KafkaError | None = None
+        self._silence: KafkaError | None = None
+
+    def trouble(self) -> KafkaError | None:
+        """Why a broker hung up or is not reached, if that was heard: what is asked of it only ever runs out of time."""
+        return self._refusal or self._silence
 
     def producer(self) -> Producer:
         """Confirms a record when every replica that counts has it, once and in order."""
@@ -115,4 +119,6 @@ class Clients:
 
     def _hear(self, error: KafkaError) -> None:
         if error.code() in REFUSED:
-            self.refusal = error
+            self._refusal = error
+        elif error.code() in UNREACHABLE:
+            self._silence = error
