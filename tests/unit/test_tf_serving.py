@@ -188,6 +188,19 @@ def test_a_new_version_that_is_another_model_is_waited_out(serving: ScriptedServ
     assert len(classifier.classify(IMAGES)) == 4
 
 
+def test_a_version_that_became_another_model_is_waited_out(serving: ScriptedServing, one: Connect) -> None:
+    """One wrong answer is enough to look again: a backlog is no dead letter for a mistake in a roll-out."""
+    classifier = one(patience_s=0.2)
+    serving.label_count, serving.metadata = 3, lambda _: signature([-1, 2, 2, 1], [-1, 3])
+    with pytest.raises(RuntimeFailed, match="answered with 3 numbers an image"):
+        classifier.classify(IMAGES)
+    with pytest.raises(RuntimeUnavailable, match=r"version 3, gives 3 an image, not 2, unlike the manifest of"):
+        classifier.classify(IMAGES)
+    assert serving.predicted == [4]
+    serving.label_count, serving.metadata = 2, lambda _: signature([-1, 2, 2, 1], [-1, 2])
+    assert len(classifier.classify(IMAGES)) == 4
+
+
 def test_a_server_that_tells_no_versions_is_called_by_its_url(
     serving: ScriptedServing, one: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
