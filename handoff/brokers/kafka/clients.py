@@ -41,9 +41,11 @@ class Clients:
         self._refusal: KafkaError | None = None
         self._silence: KafkaError | None = None
 
-    def trouble(self) -> KafkaError | None:
-        """Why a broker hung up or is not reached, if that was heard: what is asked of it only ever runs out of time."""
-        return self._refusal or self._silence
+    def trouble(self) -> KafkaError:
+        """Why a broker hung up or is not reached, as far as that was heard: what it is asked only runs out of time."""
+        # Of a listener that hangs up on who speaks without TLS or a password, librdkafka tells nothing.
+        unknown = f"{self._address.servers} says nothing in time, as where it wants TLS or a password (docs/kafka.md)"
+        return self._refusal or self._silence or KafkaError(KafkaError._TRANSPORT, unknown)  # noqa: SLF001
 
     def producer(self) -> Producer:
         """Confirms a record when every replica that counts has it, once and in order."""
