@@ -10,6 +10,7 @@ import msgspec
 import urllib3
 from urllib3 import exceptions
 
+from classifiers.serving_responses import connections_to
 from handoff.contracts.errors import RuntimeFailed, RuntimeUnavailable
 from handoff.contracts.sentences import as_sentence
 from handoff.contracts.serving_url import ServingUrl
@@ -23,10 +24,13 @@ _CHUNK_BYTES = 64 * 1024
 _LONGEST_REASON = 300
 
 # Answers of a server, or of a proxy before it, that say no more than "not now": too many calls at once, a queue that
-# is full, a server that is starting, a model that is being replaced.
+# is full, a server that is starting, a model that is being replaced, a caller that is not let in. None is about images.
 _NOT_NOW = frozenset(
     {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
         HTTPStatus.NOT_FOUND,
+        HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.BAD_GATEWAY,
@@ -47,9 +51,7 @@ class ServingCalls:
     def __init__(self, url: ServingUrl, *, timeout_s: float, connection_count: int) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self._pool = urllib3.connection_from_url(
-            url.origin, maxsize=connection_count, retries=False, headers=_headers(url)
-        )
+        self._pool = connections_to(url.origin, maxsize=connection_count, retries=False, headers=_headers(url))
 
     @property
     def address(self) -> str:
@@ -147,8 +149,10 @@ def _headers(url: ServingUrl) -> dict[str, str]:
 
 def _last_words(error: exceptions.HTTPError) -> str:
     """Of what urllib3 says the part that tells why, which comes last: `[Errno 111] Connection refused`."""
-    why = str(error).rpartition(": ")[2].rpartition("] ")[2]
-    return as_sentence(why.rstrip("."), most=_LONGEST_REASON)
+    why = str(error).rpartition(": ")[2].rpartition("] ")[2].rstrip(".")
+    if why.count(")") > why.count("("):  # that of the reason in brackets, whose beginning was cut off
+        why = why.removesuffix(")")
+    return as_sentence(why, most=_LONGEST_REASON)
 
 
 def _reason(body: bytes) -> str:

@@ -32,6 +32,7 @@ class Patience:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._fault = ""
+        self._silence = ""
 
     @property
     def fault(self) -> str:
@@ -39,7 +40,7 @@ class Patience:
         return self._fault
 
     def stop(self) -> None:
-        """Wait no more from now on: a first failure is the last."""
+        """Wait no more from now on: a first failure is the last, and who waited long for one does so for all."""
         self._stopped.set()
 
     def wait_out(self, call: Callable[[], T], *, most_s: float = math.inf) -> T:
@@ -50,9 +51,14 @@ class Patience:
         began_at, wait_s = time.monotonic(), _FIRST_WAIT_S
         most_s = min(most_s, self._patience_s)
         while True:
+            if self._silence and self._stopped.is_set():
+                raise RuntimeUnavailable(self._silence)
+            called_at = time.monotonic()
             try:
                 answer = call()
             except RuntimeUnavailable as error:
+                # Each of the calls that are to come would take as long, and a worker that drains has many of them.
+                self._silence = str(error) if time.monotonic() - called_at > _TELL_AFTER_S else ""
                 waited_s = time.monotonic() - began_at
                 if waited_s > _TELL_AFTER_S:
                     self._tell(str(error), left_s=most_s - waited_s)
@@ -62,6 +68,7 @@ class Patience:
                     raise
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
             else:
+                self._silence = ""
                 if self._fault:
                     self._tell("")
                 return answer

@@ -13,7 +13,7 @@ from classifiers.serving_calls import ServingCalls
 from classifiers.serving_patience import Patience
 from classifiers.serving_payloads import cut, decode_predictions, encode_instances, most_answer_bytes
 from classifiers.serving_status import find_mismatch, newest_version
-from handoff.contracts.errors import ArtifactInvalid, RuntimeUnavailable
+from handoff.contracts.errors import ArtifactInvalid, RuntimeFailed, RuntimeUnavailable
 from handoff.contracts.manifest import Manifest
 from handoff.contracts.serving_url import parse_serving_url
 
@@ -86,14 +86,13 @@ class RemoteModel:
         Raises: RuntimeUnavailable, RuntimeFailed
         """
         count, label_count = len(images), len(self.manifest.labels)
+        most_bytes = most_answer_bytes(count, label_count)
         try:
-            answer = self._calls.predict(
-                version, encode_instances(images), most_bytes=most_answer_bytes(count, label_count)
-            )
-        except RuntimeUnavailable:
-            self._known = None  # whatever answers next may serve another version, or another model
+            answer = self._calls.predict(version, encode_instances(images), most_bytes=most_bytes)
+            return decode_predictions(answer, image_count=count, label_count=label_count, server=self._calls.address)
+        except (RuntimeUnavailable, RuntimeFailed):
+            self._known = None  # whatever answers next may serve another version, or another model; so may who answered
             raise
-        return decode_predictions(answer, image_count=count, label_count=label_count, server=self._calls.address)
 
     def _check(self, version: str | None) -> None:
         mismatch = find_mismatch(self._calls.metadata(version), self.manifest)

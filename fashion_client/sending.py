@@ -86,9 +86,12 @@ def in_order(call: Callable[[T], R], every: Iterable[T]) -> Iterator[R]:
     """Call for a few at a time, never more, and yield what comes of them in their order."""
     with ThreadPoolExecutor(UPLOADS, "upload") as uploads:
         waiting: deque[Future[R]] = deque()
-        for each in every:
-            waiting.append(uploads.submit(call, each))
-            if len(waiting) > UPLOADS:
+        try:
+            for each in every:
+                waiting.append(uploads.submit(call, each))
+                if len(waiting) > UPLOADS:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            uploads.shutdown(wait=False, cancel_futures=True)  # after a failure: what is not begun would fail the same

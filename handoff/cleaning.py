@@ -13,6 +13,7 @@ from handoff.brokers.urls import open_broker
 from handoff.console import Command, json_option, print_json, settings_from, settings_options
 from handoff.contracts.errors import SettingsInvalid
 from handoff.contracts.protocols import Broker, Removed, SweptBroker, SweptStore
+from handoff.contracts.sentences import without_credentials
 from handoff.contracts.topology import DAY_S, Topology
 from handoff.stores.urls import open_store
 
@@ -54,7 +55,7 @@ def command(
     if older_than_s is None and not age_s:
         click.echo("Objects are kept for ever (store_retention_s is 0); name an age with --older-than to remove some.")
     with closing(open_broker(settings.broker, settings.topology)) as opened:
-        message_count = _clean_broker(opened, settings.broker, dry_run=dry_run)
+        message_count = _clean_broker(opened, without_credentials(settings.broker), dry_run=dry_run)
         removed = Removed()
         if age_s or older_than_s is not None:
             removed = _clean_store(settings.store, opened, settings.topology, age_s=age_s, dry_run=dry_run)

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from handoff.contracts.errors import ExitCode, FashionError, MissingPackage, SettingsInvalid
+from handoff.draining import ended_by_sigterm
 from handoff.log_lines import JsonLines, TextLines
 from handoff.settings import ResolvedSettings, load_settings
 
@@ -25,7 +26,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with ended_by_sigterm():
+                return super().invoke(ctx)
         except FashionError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)

@@ -12,6 +12,7 @@ from types import FrameType
 from handoff.contracts.errors import ExitCode
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_FIRST_PROCESS = 1
 
 
 @contextmanager
@@ -50,6 +51,22 @@ def drained_by_signals(drain: Callable[[], None], *, force: Callable[[], None] |
         os.close(heard)
         if draining.ident is not None:
             draining.join()
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM interrupt the first process of a container as Ctrl-C does; everywhere else it ends a process anyway.
+
+    Linux keeps from that process every signal that it has no handler for.
+    """
+    if os.getpid() != _FIRST_PROCESS or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _leave_to_the_pipe(_number: int, _frame: FrameType | None) -> None:

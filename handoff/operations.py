@@ -28,7 +28,7 @@ def init_command(config: Path | None, broker: str | None, store: str | None, *, 
     done += open_store(settings.store).declare(retention_s=settings.store_retention_s)
     for sentence in done:
         click.echo(sentence)
-    click.echo(f"{settings.broker} and {settings.store} are ready.")
+    click.echo(f"{without_credentials(settings.broker)} and {settings.store} are ready.")
     if as_json:
         print_json({"done": done})
 
@@ -44,6 +44,8 @@ def status_command(config: Path | None, broker: str | None, store: str | None, *
     click.echo(f"{'subscription':<32}{'unacked':>10}{'oldest, s':>12}")
     for name, backlog in backlogs.items():
         click.echo(f"{name:<32}{_shown(backlog.count):>10}{_shown(backlog.oldest_unacked_age_s):>12}")
+    if unknown := [name for name, backlog in backlogs.items() if backlog.count is None]:
+        click.echo(f"This broker does not say how much waits on {' and '.join(unknown)}.")
     if as_json:
         print_json({name: msgspec.structs.asdict(backlog) for name, backlog in backlogs.items()})
 

@@ -18,6 +18,7 @@ import click
 
 from handoff.console import Command, log_to_stderr, settings_from, settings_options
 from handoff.contracts.errors import SettingsInvalid
+from handoff.contracts.sentences import without_credentials
 from handoff.settings import LAST_PORT, Settings, WorkerSettings, environment_of
 from handoff.stores.responses import read_response
 from handoff.stores.urls import open_store
@@ -120,7 +121,8 @@ def _serve(settings: Settings, name: str, *, peers: int, supervised: bool) -> No
             recorder.draining()
             subscription.close()
 
-        said = {"worker": name, "ready_s": round(time.perf_counter() - started_at, 2), "broker": settings.broker}
+        ready_s = round(time.perf_counter() - started_at, 2)
+        said = {"worker": name, "ready_s": ready_s, "broker": without_credentials(settings.broker)}
         _log.info("worker=%s ready_s=%.2f broker=%s", *said.values(), extra={"event": "ready", "fields": said})
         if supervised:
             drain_with_supervisor(drain)
@@ -165,7 +167,8 @@ def _check(settings: Settings, name: str) -> None:
     store = open_store(settings.store)
     read_response(store, "check")  # whether there is one does not matter, only that the store says so
     click.echo(f"The store {store.root} answers.")
-    click.echo(f"The broker {settings.broker} answers and has the subscription {settings.topology.requests.name}.")
+    broker = without_credentials(settings.broker)
+    click.echo(f"The broker {broker} answers and has the subscription {settings.topology.requests.name}.")
     click.echo(f"The model {settings.worker.model} is warm after {time.perf_counter() - started_at:.2f} s.")
 
 

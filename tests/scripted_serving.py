@@ -48,11 +48,17 @@ class Drip(NamedTuple):
     """Begin to answer, and go on byte by byte for ever."""
 
 
+class DripHead(NamedTuple):
+    """Send this before an answer, again and again for ever."""
+
+    piece: bytes
+
+
 class HangUp(NamedTuple):
     """Close the connection without a word."""
 
 
-Fault = Answer | Hang | Drip | HangUp
+Fault = Answer | Hang | Drip | DripHead | HangUp
 
 
 class ScriptedServing:
@@ -220,6 +226,9 @@ class _Request(BaseHTTPRequestHandler):
                 self.close_connection = True
             case Drip():
                 self._drip()
+            case DripHead():
+                while not self.server.stopped.wait(0.02):
+                    self.wfile.write(fault.piece)
             case HangUp():
                 self.close_connection = True
             case Answer():

@@ -183,10 +183,10 @@ class TestEarlierClusters:
         assert "as a consumer group of the classic protocol, for the cluster has no newer one" in caplog.text
 
     def test_share_groups_are_refused_in_a_sentence(self, address: str) -> None:
-        """What the cluster does not have is named, and what to leave out."""
+        """What the cluster does not have is named, and what to leave out; on joining, or soon after."""
         url = declared(f"kafka://{address}?partitions=2").replace("?", "?mode=share-group&")
         with closing(open_broker(url, Topology())) as broker, pytest.raises(SettingsInvalid, match=r"share\.version=1"):
-            broker.subscribe(Topology().requests, Limits())
+            next(iter(broker.subscribe(Topology().requests, Limits())))
 
 
 def absent(reason: ServerAbsent) -> None:

@@ -99,3 +99,29 @@ def test_the_drain_runs_on_a_thread_of_its_own() -> None:
         tick = threading.Event()
         assert any(threads or tick.wait(0.01) for _ in range(3000))
     assert threads != [threading.main_thread()]
+
+
+FIRST_PROCESS = """
+import os, sys, threading
+import click
+from handoff.console import Command
+pid = int(sys.argv.pop())
+os.getpid = lambda: pid
+@click.command(cls=Command)
+def wait():
+    print("ready", flush=True)
+    threading.Event().wait()
+wait()
+"""
+
+
+@pytest.mark.parametrize(("pid", "code"), [(1, ExitCode.INTERRUPTED), (2, -signal.SIGTERM)])
+def test_the_first_process_of_a_container_hears_of_sigterm(pid: int, code: int) -> None:
+    """A client, or a worker that still starts: the system would keep the signal from it, until it is killed."""
+    command = [sys.executable, "-c", FIRST_PROCESS, str(pid)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (code, "Interrupted.\n" if pid == 1 else "")

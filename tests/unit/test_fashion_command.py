@@ -15,7 +15,9 @@ from PIL import Image as Picture
 import handoff.operations
 from fashion import PROGRAMS, main
 from fashion_client.demo import command as demo_command
+from handoff.brokers.embedded import EmbeddedBroker
 from handoff.contracts.errors import ExitCode
+from handoff.contracts.protocols import UNKNOWN_BACKLOG
 from handoff.settings import REPOSITORY
 
 SERVED = "http://127.0.0.1:9/v1/models/fashion"
@@ -204,6 +206,25 @@ def test_passwords_are_not_shown() -> None:
     assert refused.exit_code == ExitCode.SETTINGS_INVALID
     assert "secret" not in refused.output
     assert "***@project" in refused.output
+
+
+def test_passwords_are_not_shown_where_all_is_well() -> None:
+    """Who pastes a password into a URL does not find it in logs and terminals."""
+    url = "embedded:var/password=secret.db"
+    for command in (["init"], ["clean"], ["worker", "--check"]):
+        result = run(*command, "--broker", url)
+        assert result.exit_code == ExitCode.OK
+        assert "password=***" in result.output
+        assert "secret" not in result.output
+
+
+def test_status_says_of_what_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share group of Kafka, a bucket of Pub/Sub's figures that are not there: a dash alone could be a zero."""
+    monkeypatch.setattr(EmbeddedBroker, "backlog", lambda *_: UNKNOWN_BACKLOG)
+    said = run("status").output
+    assert "This broker does not say how much waits on read-analysis-dead-letters and read-analysis-requests" in said
+    monkeypatch.undo()
+    assert "does not say" not in run("status").output
 
 
 def test_config_shows_every_setting_with_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:

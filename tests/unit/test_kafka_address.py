@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError
 
 from handoff.brokers.kafka.address import BROKER_CHOOSES, DEFAULT_PARTITIONS, Address, parse_address
+from handoff.brokers.kafka.calls import meaning
 from handoff.brokers.kafka.clients import Clients
 from handoff.contracts.errors import SettingsInvalid
 
@@ -62,6 +64,14 @@ def test_options_say_what_init_makes_and_how_groups_work() -> None:
 def test_a_url_without_a_cluster_says_how_one_looks(url: str) -> None:
     """Nothing is guessed."""
     assert "use kafka://HOST:9092" in refusal(url)
+
+
+@pytest.mark.parametrize(
+    "server", ["a:x", "a:99999", "a:0", "a:", ":9092", "a:1:2", "::1", "a:9092,", ",", "[]:1", "a b", "a:٣"]
+)
+def test_a_server_is_a_host_and_a_port(server: str) -> None:
+    """The client library would connect to another port, and wait half a minute for it."""
+    assert "which is no HOST:PORT; use kafka://HOST:9092" in refusal(f"kafka://{server}")
 
 
 @pytest.mark.parametrize("name", ["partitions", "replication"])
@@ -175,3 +185,27 @@ class TestClients:
         for is_classic in (True, False):
             consumer = Clients(Address(NOWHERE)).consumer("g", ack_deadline_s=ack_deadline_s, classic=is_classic)
             consumer.close()
+
+
+class TestTrouble:
+    """What is heard of a connection, for a question that only ran out of time."""
+
+    @staticmethod
+    def after(*codes: int) -> int:
+        """What is told when these were heard."""
+        clients = Clients(parse_address(f"kafka://{NOWHERE}"))
+        for code in codes:
+            clients._hear(KafkaError(code, "heard"))
+        return clients.trouble().code()
+
+    def test_a_refusal_goes_before_what_else_was_heard(self) -> None:
+        """A password that is wrong is the reason, though the connection breaks afterwards."""
+        refused, broken = KafkaError._AUTHENTICATION, KafkaError._TRANSPORT
+        assert self.after(refused, broken) == self.after(broken, refused) == refused
+        assert self.after(KafkaError._RESOLVE) == self.after(KafkaError._RESOLVE, KafkaError._ALL_BROKERS_DOWN)
+
+    def test_a_silent_listener_is_named(self) -> None:
+        """The library tells nothing of one that wants TLS and is spoken to without."""
+        said = str(meaning(Clients(parse_address(f"kafka://{NOWHERE}")).trouble(), "look up requests"))
+        assert said.startswith(f"Cannot look up requests; Kafka does not answer: {NOWHERE} says nothing in time")
+        assert "TLS or a password" in said

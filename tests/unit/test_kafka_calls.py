@@ -72,6 +72,28 @@ def test_what_a_broker_says_stays_on_one_line() -> None:
     assert "\x1b" not in sentence
 
 
+@pytest.mark.parametrize(
+    ("code", "said", "told"),
+    [
+        (
+            KafkaError._TRANSPORT,
+            "a:9/bootstrap: Connect to ipv4#1.2.3.4:9 failed: Connection refused (after 0ms in state CONNECT)",
+            "a:9: Connect to ipv4#1.2.3.4:9 failed: Connection refused",
+        ),
+        (
+            KafkaError._RESOLVE,
+            "a:9/bootstrap: Failed to resolve 'a:9': Name or service not known (after 1ms in state CONNECT, 5 more)",
+            "a:9: Failed to resolve 'a:9': Name or service not known",
+        ),
+    ],
+)
+def test_who_cannot_be_reached_is_named(code: int, said: str, told: str) -> None:
+    """With the address, the reason and what to look at; without what is for those who debug the library."""
+    assert str(meaning(KafkaError(code, said), "look up requests")) == (
+        f"Cannot look up requests; Kafka does not answer: {told}; is it running there, and is the broker's URL right?"
+    )
+
+
 def test_a_call_that_fails_raises_ours() -> None:
     """From the library's own, which tells where it came from."""
     sentence = "Cannot look up requests; Kafka does not answer"

@@ -129,7 +129,7 @@ def _described(topic: NewTopic) -> SimpleNamespace:
 
 def declare(admin: FakeAdmin, topology: Topology = TOPOLOGY, **options: object) -> list[str]:
     """What a program does that was started with such a URL."""
-    topics = Topics(admin, refusal=lambda: None)  # type: ignore[arg-type]
+    topics = Topics(admin, trouble=lambda: None)  # type: ignore[arg-type]
     address = Address("a:9092", **options)  # type: ignore[arg-type]
     return Declaration(address, admin=admin, topics=topics).declare(topology)  # type: ignore[arg-type]
 
@@ -213,7 +213,7 @@ class TestTopics:
         admin = FakeAdmin({})
         admin.refusals["describe_topics"] = KafkaError._TIMED_OUT
         refusal = KafkaError(KafkaError._AUTHENTICATION, "SASL authentication failed")
-        topics = Topics(admin, refusal=lambda: refusal)  # type: ignore[arg-type]
+        topics = Topics(admin, trouble=lambda: refusal)  # type: ignore[arg-type]
         with pytest.raises(SettingsInvalid, match="SASL authentication failed"):
             topics.describe(["requests"])
 

@@ -249,7 +249,7 @@ class TestTopics:
                 return {}
             return {"known": SimpleNamespace(result=lambda: None)}
 
-        topics = Topics(SimpleNamespace(describe_topics=describe), refusal=lambda: None)  # type: ignore[arg-type]
+        topics = Topics(SimpleNamespace(describe_topics=describe), trouble=lambda: None)  # type: ignore[arg-type]
         assert topics.has("known")
         asking.set()
         with ThreadPoolExecutor(2) as threads:

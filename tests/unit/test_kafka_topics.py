@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import cast
 
 import pytest
@@ -12,6 +13,7 @@ from confluent_kafka.admin import AdminClient, TopicDescription
 
 from handoff.brokers.kafka import topics
 from handoff.brokers.kafka.topics import Topics
+from handoff.contracts.errors import BrokerUnavailable
 
 
 class Admin:
@@ -38,7 +40,7 @@ class Admin:
 
 def topics_of(admin: Admin) -> Topics:
     """Topics that are looked up by this client."""
-    return Topics(cast("AdminClient", admin), refusal=lambda: None)
+    return Topics(cast("AdminClient", admin), trouble=lambda: None)
 
 
 def test_new_topics_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +67,60 @@ def test_what_was_found_once_is_not_looked_up_again() -> None:
     assert found.has("requests")
     assert admin.questions == 1
     assert not found.has("responses")
+
+
+class SilentAdmin:
+    """Answers nobody; each question takes as long as the test lets it."""
+
+    def __init__(self) -> None:
+        self.questions = 0
+        self.asked, self.given_up = threading.Event(), threading.Event()
+
+    def describe_topics(self, topics: TopicCollection, **_: object) -> dict[str, Future[TopicDescription]]:
+        """Run out of time, when told to."""
+        del topics
+        self.questions += 1
+        self.asked.set()
+        assert self.given_up.wait(10)
+        answer: Future[TopicDescription] = Future()
+        answer.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+        return {"requests": answer}
+
+    def poll(self, _: float) -> int:
+        """No news."""
+        return 0
+
+
+class CountedLock:
+    """A lock that tells how many have come to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.reached = threading.Semaphore(0)
+
+    def __enter__(self) -> None:
+        self.reached.release()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_who_waited_for_a_silent_cluster_does_not_ask_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console's publications look the topic up together: they take one time-out, not one each."""
+    admin = SilentAdmin()
+    known, lock = Topics(cast("AdminClient", admin), trouble=lambda: None), CountedLock()
+    monkeypatch.setattr(known, "_lock", lock)
+    with ThreadPoolExecutor(4) as threads:
+        answers = [threads.submit(known.has, "requests")]
+        assert admin.asked.wait(10)
+        answers += [threads.submit(known.has, "requests") for _ in range(3)]
+        assert all(lock.reached.acquire(timeout=10) for _ in range(4))
+        admin.given_up.set()
+        for answer in answers:
+            with pytest.raises(BrokerUnavailable, match="Cannot look up requests; Kafka does not answer"):
+                answer.result(10)
+    assert admin.questions == 1
+    with pytest.raises(BrokerUnavailable):
+        known.has("requests")
+    assert admin.questions == 2

@@ -98,6 +98,34 @@ def test_stopping_ends_every_wait_at_once() -> None:
     assert patience.wait_out(Flaky(0)) == "answer"
 
 
+def test_a_stopped_worker_waits_for_silence_once() -> None:
+    """A call that runs into its time limit takes seconds, and what is held may be many of them."""
+    patience = Patience("s", patience_s=60)
+    began = threading.Event()
+
+    def hang() -> str:
+        began.set()
+        time.sleep(2 * serving_patience._TELL_AFTER_S)
+        raise RuntimeUnavailable("Did not answer in time.")
+
+    met: list[str] = []
+
+    def wait() -> None:
+        with pytest.raises(RuntimeUnavailable) as silence:
+            patience.wait_out(hang)
+        met.append(str(silence.value))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert began.wait(10)
+    patience.stop()
+    waiting.join(10)
+    later = Flaky(0)
+    with pytest.raises(RuntimeUnavailable, match=r"Did not answer in time\."):
+        patience.wait_out(later)
+    assert (met, later.calls) == (["Did not answer in time."], 0)
+
+
 def test_an_outage_is_told_once_and_its_end_too(caplog: pytest.LogCaptureFixture) -> None:
     """One warning however many calls wait, and the fault can be asked for as long as it lasts."""
     patience = Patience("http://s", patience_s=30)

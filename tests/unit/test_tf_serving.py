@@ -16,7 +16,17 @@ from classifiers.protocol import RemoteClassifier, RemoteServer
 from classifiers.tf_serving import ServingClassifier, connect
 from handoff.contracts.errors import ArtifactInvalid, RuntimeFailed, RuntimeUnavailable
 from tests.fakes import MANIFEST, BrightnessClassifier, images_of
-from tests.scripted_serving import Answer, Drip, Fault, Hang, HangUp, ScriptedServing, scripted_serving, signature
+from tests.scripted_serving import (
+    Answer,
+    Drip,
+    DripHead,
+    Fault,
+    Hang,
+    HangUp,
+    ScriptedServing,
+    scripted_serving,
+    signature,
+)
 
 IMAGES = images_of(0, 100, 200, 255)
 EXPECTED = BrightnessClassifier().classify(IMAGES)
@@ -178,6 +188,19 @@ def test_a_new_version_that_is_another_model_is_waited_out(serving: ScriptedServ
     assert len(classifier.classify(IMAGES)) == 4
 
 
+def test_a_version_that_became_another_model_is_waited_out(serving: ScriptedServing, one: Connect) -> None:
+    """One wrong answer is enough to look again: a backlog is no dead letter for a mistake in a roll-out."""
+    classifier = one(patience_s=0.2)
+    serving.label_count, serving.metadata = 3, lambda _: signature([-1, 2, 2, 1], [-1, 3])
+    with pytest.raises(RuntimeFailed, match="answered with 3 numbers an image"):
+        classifier.classify(IMAGES)
+    with pytest.raises(RuntimeUnavailable, match=r"version 3, gives 3 an image, not 2, unlike the manifest of"):
+        classifier.classify(IMAGES)
+    assert serving.predicted == [4]
+    serving.label_count, serving.metadata = 2, lambda _: signature([-1, 2, 2, 1], [-1, 2])
+    assert len(classifier.classify(IMAGES)) == 4
+
+
 def test_a_server_that_tells_no_versions_is_called_by_its_url(
     serving: ScriptedServing, one: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +230,13 @@ def test_a_start_without_a_server_ends_in_a_sentence() -> None:
         "Nothing answers at http://127.0.0.1:9/v1/models/fashion (Connection refused);"
         " is TensorFlow Serving running there?"
     )
+
+
+def test_a_host_that_nobody_knows_is_named() -> None:
+    """With the system's reason, in one pair of brackets."""
+    server = RemoteServer("http://nobody.invalid:9/v1/models/fashion", patience_s=0)
+    with pytest.raises(RuntimeUnavailable, match=r"Nothing answers at .*/fashion \([^()]+\); is TensorFlow"):
+        connect(MANIFEST, server, threads=1)
 
 
 def test_a_server_that_starts_late_is_waited_for(serving: ScriptedServing) -> None:
@@ -240,7 +270,7 @@ def test_a_server_without_the_model_is_named_with_its_reason(serving: ScriptedSe
 # --------------------------------------------------------------------------------------------------------------- faults
 
 
-@pytest.mark.parametrize("status", [404, 408, 429, 502, 503, 504])
+@pytest.mark.parametrize("status", [401, 403, 404, 407, 408, 429, 502, 503, 504])
 def test_an_answer_that_means_not_now_is_waited_out(serving: ScriptedServing, one: Connect, status: int) -> None:
     """Whatever the server or a proxy before it is busy with, it passes."""
     classifier = one()
@@ -249,7 +279,10 @@ def test_an_answer_that_means_not_now_is_waited_out(serving: ScriptedServing, on
     assert serving.predicted == [4, 4, 4]
 
 
-@pytest.mark.parametrize("fault", [HangUp(), Hang(), Drip()])
+ENDLESS_HEAD, ENDLESS_PATIENCE = DripHead(b"x"), DripHead(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+@pytest.mark.parametrize("fault", [HangUp(), Hang(), Drip(), ENDLESS_HEAD, ENDLESS_PATIENCE])
 def test_silence_is_waited_out(serving: ScriptedServing, one: Connect, fault: Fault) -> None:
     """A connection that breaks, an answer that does not come, one that never ends: the next try is a new one."""
     classifier = one(timeout_s=0.3)
@@ -263,6 +296,8 @@ def test_silence_is_waited_out(serving: ScriptedServing, one: Connect, fault: Fa
         (HangUp(), "hung up before it had answered"),
         (Hang(), "did not answer within 0.2 s"),
         (Drip(), "did not answer within 0.2 s"),
+        (ENDLESS_HEAD, "did not answer within 0.2 s"),
+        (ENDLESS_PATIENCE, "did not answer within 0.2 s"),
         (Answer(503, b'{"error": "the queue\\nis full"}'), r"answered 503 \(the queue is full\)"),
         (Answer(429, b""), r"answered 429 \(without a reason\)"),
     ],

@@ -25,7 +25,7 @@ def connect(url: str, topology: Topology) -> KafkaBroker:  # noqa: ARG001 - `fas
     address = parse_address(url)
     clients = Clients(address)
     admin = clients.admin()
-    topics = Topics(admin, refusal=lambda: clients.refusal)
+    topics = Topics(admin, trouble=clients.trouble)
     publisher = Publisher(clients.producer(), topics=topics)
     publisher.start()
     return KafkaBroker(address, clients=clients, admin=admin, topics=topics, publisher=publisher)

@@ -18,6 +18,9 @@ DEFAULT_PARTITIONS = 8
 BROKER_CHOOSES = -1
 
 _URL = re.compile(r"kafka://(?P<servers>[^/?#@]+)/?(?:\?(?P<query>[^#]*))?")
+# Of one server; librdkafka would take any other port for 0 or for one of its own reckoning, and wait for an answer.
+_SERVER = re.compile(r"(?:\[[^\]]+\]|[^:\[\]\s]+)(?::(?P<port>[0-9]{1,5}))?")
+_PORTS = range(1, 65_536)
 _OURS = ("mode", "partitions", "replication", "properties")
 # What the adapter's promises rest on, and so sets itself; and what is no text, as every `…_cb` is none.
 _RESERVED = frozenset({
@@ -52,6 +55,7 @@ def parse_address(url: str) -> Address:
             f"The broker URL {url!r} names no cluster; use kafka://HOST:9092, with sasl.username and sasl.password "
             "in a file that ?properties=FILE names."
         )
+    _check_servers(match["servers"])
     given = parse_qsl(match["query"] or "", keep_blank_values=True)
     ours = {name: value for name, value in given if name in _OURS}
     properties = {name: value for name, value in given if name not in _OURS}
@@ -70,6 +74,16 @@ def parse_address(url: str) -> Address:
         replication=_count(ours, "replication", BROKER_CHOOSES),
         properties=properties,
     )
+
+
+def _check_servers(servers: str) -> None:
+    for server in servers.split(","):
+        match = _SERVER.fullmatch(server)
+        if not match or int(match["port"] or _PORTS[0]) not in _PORTS:
+            raise SettingsInvalid(
+                f"The broker URL names the server {server!r}, which is no HOST:PORT; use kafka://HOST:9092 "
+                "or kafka://HOST:9092,HOST:9092."
+            )
 
 
 def _count(given: Mapping[str, str], name: str, default: int) -> int:

@@ -125,4 +125,5 @@ class KafkaBroker:
     def _demand(self, spec: SubscriptionSpec) -> None:
         wanted = [spec.topic] if spec.temporary else [spec.topic, retry_topic_of(spec)]
         if not all(map(self._topics.has, wanted)):
-            raise SettingsInvalid(f"There is no subscription {spec.name} on this Kafka cluster; run `fashion init`.")
+            missing = f"topic {spec.topic}" if spec.temporary else f"subscription {spec.name}"
+            raise SettingsInvalid(f"There is no {missing} on this Kafka cluster; run `fashion init`.")

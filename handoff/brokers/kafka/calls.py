@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,14 @@ _COORDINATOR_AWAY = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
 }
+# Why there is no connection: nobody listens, no such host, something else than a broker that is spoken to like this.
+UNREACHABLE = {
+    KafkaError._BAD_MSG,  # noqa: SLF001
+    KafkaError._RESOLVE,  # noqa: SLF001
+    KafkaError._TRANSPORT,  # noqa: SLF001
+}
+# What librdkafka adds for those who debug it.
+_AFTERTHOUGHT = re.compile(r"/bootstrap(?=: )| \(after \d+ms in state \w+[^)]*\)")
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 
@@ -58,6 +67,8 @@ def meaning(error: KafkaError, what: str) -> FashionError:
         return MalformedMessage(f"Cannot {what}: Kafka takes no message of that size ({said}).")
     if code in REFUSED:
         return SettingsInvalid(f"Cannot {what}; Kafka refuses: {said}")
+    if code in UNREACHABLE:
+        said = f"{_AFTERTHOUGHT.sub('', said).rstrip('.')}; is it running there, and is the broker's URL right?"
     return BrokerUnavailable(f"Cannot {what}; Kafka does not answer: {said}")
 
 

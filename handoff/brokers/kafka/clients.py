@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, ShareConsumer
 from confluent_kafka.admin import AdminClient
 
 from handoff.brokers.kafka.address import Address
-from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, REFUSED, translated
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, REFUSED, UNREACHABLE, translated
 from handoff.contracts.errors import SettingsInvalid
 
 _log = logging.getLogger(__name__)
@@ -41,8 +41,14 @@ class Clients:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self.refusal: KafkaError | None = None
-        """Why a broker hung up, if one did: what is asked of it only ever runs out of time."""
+        self._refusal: KafkaError | None = None
+        self._silence: KafkaError | None = None
+
+    def trouble(self) -> KafkaError:
+        """Why a broker hung up or is not reached, as far as that was heard: what it is asked only runs out of time."""
+        # Of a listener that hangs up on who speaks without TLS or a password, librdkafka tells nothing.
+        unknown = f"{self._address.servers} says nothing in time, as where it wants TLS or a password (docs/kafka.md)"
+        return self._refusal or self._silence or KafkaError(KafkaError._TRANSPORT, unknown)  # noqa: SLF001
 
     def producer(self) -> Producer:
         """Confirms a record when every replica that counts has it, once and in order."""
@@ -104,10 +110,8 @@ class Clients:
         what = f"connect to {self._address.servers}"
         try:
             return self._connected(kind, configuration, what)
-        except (
-            TypeError,
-            ValueError,
-        ) as problem:  # so the library refuses some properties, a share consumer's above all
+        # So the library refuses some properties, a share consumer's above all.
+        except (TypeError, ValueError) as problem:
             raise SettingsInvalid(f"Cannot {what}; Kafka's client refuses: {problem}") from problem
 
     def _connected(
@@ -130,4 +134,6 @@ class Clients:
 
     def _hear(self, error: KafkaError) -> None:
         if error.code() in REFUSED:
-            self.refusal = error
+            self._refusal = error
+        elif error.code() in UNREACHABLE:
+            self._silence = error

@@ -131,4 +131,6 @@ class Membership:
             return "by this client alone"
         if self._is_classic:
             return "as a consumer group of the classic protocol, for the cluster has no newer one"
+        if self._tells_end:  # a retry topic has one partition, in every mode
+            return "as a consumer group (KIP-848)"
         return "as a consumer group (KIP-848): more workers than partitions need mode=share-group in the broker's URL"

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 
 from handoff.brokers.kafka.delivery import KafkaDelivery
 from handoff.brokers.kafka.publisher import Publisher
-from handoff.brokers.kafka.records import ATTEMPTS_NOTE
+from handoff.brokers.kafka.records import ATTEMPTS_NOTE, Record
 from handoff.brokers.leases import LeaseKeeper
 from handoff.contracts.protocols import Message
 
@@ -82,6 +82,18 @@ class Parking:
     def _say(self, lease: str, what: str, delay_s: float) -> None:
         notes = {LEASE_NOTE: lease, SAYS_NOTE: what, **_due_in(delay_s)}
         self._publisher.publish(self._topic, _NOTHING, notes=notes).add_done_callback(_complain)
+
+
+def when_due(record: Record, *, is_news: bool) -> float:
+    """When a record is due, by the monotonic clock of this process.
+
+    News is due so much later than it is read; what waited in the topic by the clocks, and no later than that.
+    """
+    due_ms, delay_ms = (record.notes.get(name, "") for name in (DUE_NOTE, DELAY_NOTE))
+    if not (due_ms.isdecimal() and delay_ms.isdecimal() and len(due_ms + delay_ms) < 30):  # noqa: PLR2004 - of a clock
+        return 0.0
+    delay_s, left_s = int(delay_ms) / 1000, int(due_ms) / 1000 - time.time()
+    return time.monotonic() + (delay_s if is_news else min(max(left_s, 0.0), delay_s))
 
 
 def _due_in(delay_s: float) -> dict[str, object]:

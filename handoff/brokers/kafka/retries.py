@@ -19,7 +19,7 @@ from handoff.brokers.kafka.lane import LaneThread
 from handoff.brokers.kafka.ledger import Ledger
 from handoff.brokers.kafka.membership import CHECK_WITHIN_S, Membership
 from handoff.brokers.kafka.offsets import commit_ledgers, committed_ledgers
-from handoff.brokers.kafka.parking import DELAY_NOTE, DONE, DUE, DUE_NOTE, LEASE_NOTE, SAYS_NOTE
+from handoff.brokers.kafka.parking import DONE, DUE, LEASE_NOTE, SAYS_NOTE, when_due
 from handoff.brokers.kafka.publisher import Publisher
 from handoff.brokers.kafka.records import ATTEMPTS_NOTE, Record, record_of
 from handoff.contracts.errors import SettingsInvalid
@@ -134,7 +134,7 @@ class Retries:
                 self._keep(ledger, record)
 
     def _keep(self, ledger: Ledger, record: Record) -> None:
-        is_done, due_at = ledger.is_done(record.offset), _due_at(record, is_news=self._at_end)
+        is_done, due_at = ledger.is_done(record.offset), when_due(record, is_news=self._at_end)
         says, lease = record.notes.get(SAYS_NOTE), record.notes.get(LEASE_NOTE)
         if says is not None:
             # Also where the reader before this one heard it: it counts for as long as the message waits.
@@ -184,7 +184,7 @@ class Retries:
         except KafkaException:
             for waiting in due:
                 if waiting.lease:
-                    waiting.due_at = _due_at(waiting.record, is_news=True)
+                    waiting.due_at = when_due(waiting.record, is_news=True)
             return False
         return self._read_to >= end
 
@@ -242,12 +242,3 @@ class Retries:
     def _forget(self) -> None:
         with self._changed:
             self._ledgers, self._waiting, self._leases, self._forwarding, self._at_end = {}, {}, {}, set(), False
-
-
-def _due_at(record: Record, *, is_news: bool) -> float:
-    """News is due so much later than it is read; what waited in the topic by the clocks, and no later than that."""
-    due_ms, delay_ms = (record.notes.get(name, "") for name in (DUE_NOTE, DELAY_NOTE))
-    if not (due_ms.isdecimal() and delay_ms.isdecimal() and len(due_ms + delay_ms) < 30):  # noqa: PLR2004 - of a clock
-        return 0.0
-    delay_s, left_s = int(delay_ms) / 1000, int(due_ms) / 1000 - time.time()
-    return time.monotonic() + (delay_s if is_news else min(max(left_s, 0.0), delay_s))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,12 +19,14 @@ _LOOK_AGAIN_AFTER_S = 0.05
 class Topics:
     """Looks topics up; what was found once is not looked up again by `has`."""
 
-    def __init__(self, admin: AdminClient, *, refusal: Callable[[], KafkaError | None]) -> None:
-        """`refusal` says why brokers hung up on this process, if they did."""
+    def __init__(self, admin: AdminClient, *, trouble: Callable[[], KafkaError | None]) -> None:
+        """`trouble` says why brokers hung up on this process or are not reached, if that is known."""
         self._admin = admin
-        self._refusal = refusal
+        self._trouble = trouble
         self._known: set[str] = set()
         self._lock = threading.Lock()
+        self._silence: BrokerUnavailable | None = None
+        self._silent_at = -math.inf
 
     def has(self, name: str) -> bool:
         """Whether there is such a topic, or was when it was last asked for.
@@ -32,8 +35,15 @@ class Topics:
         """
         if name in self._known:  # without the lock, under which another topic may be asked for, for long
             return True
+        asked_at = time.monotonic()
         with self._lock:
-            found = name in self.describe([name])
+            if self._silence is not None and self._silent_at >= asked_at:
+                raise BrokerUnavailable(str(self._silence)) from self._silence  # waited for it, as long as anybody has
+            try:
+                found = name in self.describe([name])
+            except BrokerUnavailable as silence:
+                self._silence, self._silent_at = silence, time.monotonic()
+                raise
             if found:
                 self._known.add(name)
             return found
@@ -57,8 +67,8 @@ class Topics:
             return self._describe(names, what)
         except BrokerUnavailable as unanswered:
             self._admin.poll(0.0)  # brings the news of the connection
-            refusal = self._refusal()
-            raise unanswered if refusal is None else meaning(refusal, what) from unanswered
+            trouble = self._trouble()
+            raise unanswered if trouble is None else meaning(trouble, what) from unanswered
 
     def _describe(self, names: Sequence[str], what: str) -> dict[str, TopicDescription]:
         found = {}
