@@ -22,6 +22,7 @@ _MOST_STATUS_BYTES = 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
 # Characters of what a server says of an error that still make a sentence.
 _LONGEST_REASON = 300
+_objects = msgspec.json.Decoder(dict[str, object])
 
 # Answers of a server, or of a proxy before it, that say no more than "not now": too many calls at once, a queue that
 # is full, a server that is starting, a model that is being replaced, a caller that is not let in. None is about images.
@@ -159,7 +160,7 @@ def _reason(body: bytes) -> str:
     """What a server says of an error: JSON, most often; TensorFlow Serving's is not always valid."""
     text = body[: 4 * _LONGEST_REASON].decode(errors="replace")
     try:
-        told = msgspec.json.decode(body, type=dict[str, object])
+        told = _objects.decode(body)
     except ValueError:
         told = {}
     said = next((told[key] for key in ("error", "detail") if isinstance(told.get(key), str)), text)

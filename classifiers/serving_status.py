@@ -63,13 +63,17 @@ class _Metadata(Struct):
     metadata: _About
 
 
+_statuses, _readiness = msgspec.json.Decoder(_Status), msgspec.json.Decoder(_Readiness)
+_metadata = msgspec.json.Decoder(_Metadata)
+
+
 def newest_version(text: bytes, *, server: str) -> str | None:
     """The newest version that is served, from the answer to a question for a model's status; None where none is named.
 
     Raises: RuntimeUnavailable: none is served now, or the answer is another one
     """
     try:
-        found = msgspec.json.decode(text, type=_Status).model_version_status
+        found = _statuses.decode(text).model_version_status
     except (ValueError, RecursionError):
         _demand_ready(text, server)
         return None
@@ -82,7 +86,7 @@ def newest_version(text: bytes, *, server: str) -> str | None:
 
 def _demand_ready(text: bytes, server: str) -> None:
     try:
-        ready = msgspec.json.decode(text, type=_Readiness).ready
+        ready = _readiness.decode(text).ready
     except (ValueError, RecursionError) as error:
         raise RuntimeUnavailable(
             f"{server} answers, but does not tell the status of a model; is it a TensorFlow Serving?"
@@ -97,7 +101,7 @@ def find_mismatch(text: bytes, manifest: Manifest) -> str:
     What the metadata leave open, a size or a rank, agrees with everything; so does what is no metadata.
     """
     try:
-        signatures = msgspec.json.decode(text, type=_Metadata).metadata.signature_def.signature_def
+        signatures = _metadata.decode(text).metadata.signature_def.signature_def
     except (ValueError, RecursionError):
         return ""
     signature = signatures.get(SIGNATURE)

@@ -46,6 +46,9 @@ class JobProgress(Struct, frozen=True, kw_only=True):
         return f"bulk-{self.run}-{batch}"
 
 
+_decoder = msgspec.json.Decoder(JobProgress)
+
+
 def progress_path(output: Path) -> Path:
     """Where the progress of an output lies."""
     return output.with_name(f"{output.name}.progress")
@@ -58,7 +61,7 @@ def read_progress(output: Path) -> JobProgress | None:
     """
     path = progress_path(output)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=JobProgress)
+        return _decoder.decode(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
 
-import msgspec
 from msgspec import Struct
 
 from fashion_client.journal_commits import Commits
@@ -26,7 +25,7 @@ from fashion_client.journal_file import (
 )
 from fashion_client.request_plan import Run
 from handoff.contracts.errors import SettingsInvalid
-from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, encode_body
+from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, decode_request, decode_response, encode_body
 
 State = Literal["begun", "published", "answered"]
 
@@ -255,11 +254,11 @@ def _select(connection: sqlite3.Connection, statement: str, position: int, *, mo
         Row(
             each[0],
             each[1],
-            msgspec.json.decode(each[2], type=AnalysisRequest),
+            decode_request(each[2]),
             each[3],
             each[4],
             each[5],
-            None if each[6] is None else msgspec.json.decode(each[6], type=AnalysisResponse),
+            None if each[6] is None else decode_response(each[6]),
         )
         for each in found
     ]

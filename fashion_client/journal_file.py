@@ -41,6 +41,8 @@ SCHEMA = (
     "CREATE INDEX unanswered ON request (position) WHERE state <> 'answered'",
 )
 
+_runs = msgspec.json.Decoder(Run)
+
 
 def make_file(path: Path, run: Run) -> None:
     """Make a journal of a run; a crash leaves it whole, or an empty file.
@@ -89,7 +91,7 @@ def read_run(connection: sqlite3.Connection, path: Path) -> Run:
             f"The journal {path} has version {found[1]}, this program knows {VERSION}; go on with the program it is of."
         )
     try:
-        return msgspec.json.decode(connection.execute("SELECT run FROM run").fetchone()[0], type=Run)
+        return _runs.decode(connection.execute("SELECT run FROM run").fetchone()[0])
     except (msgspec.MsgspecError, TypeError) as error:
         raise _no_journal(path) from error
 

@@ -31,6 +31,8 @@ SCHEMA = (
 
 State = Literal["begun", "published"]
 
+_bindings, _plans = msgspec.json.Decoder(Binding), msgspec.json.Decoder(Plan)
+
 
 class Entry(NamedTuple):
     """A request that is not done with."""
@@ -147,7 +149,7 @@ def _bind(connection: sqlite3.Connection, path: Path, wanted: Binding) -> Bindin
 
     Raises: SettingsInvalid: it has requests of other folders, or of another broker or store
     """
-    found = msgspec.json.decode(connection.execute("SELECT binding FROM watch").fetchone()[0], type=Binding)
+    found = _bindings.decode(connection.execute("SELECT binding FROM watch").fetchone()[0])
     if found.is_for(wanted):
         return found
     count = len(_entries(connection))
@@ -165,7 +167,7 @@ def _bind(connection: sqlite3.Connection, path: Path, wanted: Binding) -> Bindin
 
 def _entries(connection: sqlite3.Connection) -> list[Entry]:
     rows = connection.execute("SELECT state, plan FROM request ORDER BY rowid").fetchall()
-    return [Entry(state, msgspec.json.decode(plan, type=Plan)) for state, plan in rows]
+    return [Entry(state, _plans.decode(plan)) for state, plan in rows]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -22,6 +23,8 @@ from handoff.contracts.messages import (
     AnalysisResponse,
     RequestId,
     Timestamp,
+    decode_request,
+    decode_response,
     encode_body,
 )
 from handoff.contracts.protocols import Message
@@ -56,6 +59,9 @@ class ReceivedRequest(Struct, frozen=True, kw_only=True):
 
 class _Identified(Struct):
     request_id: RequestId
+
+
+_identified = msgspec.json.Decoder(_Identified)
 
 
 def request_message(
@@ -101,7 +107,7 @@ def parse_request(message: Message) -> ReceivedRequest:
 
     Raises: MalformedMessage: with a sentence that names the fault, and the request_id where one can be read
     """
-    request = _parse(message, AnalysisRequest, REQUEST_TYPE)
+    request = _parse(message, decode_request, REQUEST_TYPE)
     if request.labels is not None and len(request.labels) != request.image_count:
         raise MalformedMessage(
             f"The request has {len(request.labels)} labels for {request.image_count} images.",
@@ -125,7 +131,7 @@ def parse_response(message: Message) -> AnalysisResponse:
 
     Raises: MalformedMessage
     """
-    return _parse(message, AnalysisResponse, RESPONSE_TYPE)
+    return _parse(message, decode_response, RESPONSE_TYPE)
 
 
 def client_id_of(message: Message) -> str | None:
@@ -171,11 +177,11 @@ def _attributes(event_type: str, *, event_id: str, source: str, now: datetime) -
     }
 
 
-def _parse(message: Message, body_type: type[_Body], event_type: str) -> _Body:
+def _parse(message: Message, decode: Callable[[bytes], _Body], event_type: str) -> _Body:
     fault = _fault(message, event_type)
     if fault is None:
         try:
-            return msgspec.json.decode(message.body, type=body_type)
+            return decode(message.body)
         except (ValueError, RecursionError) as error:  # ValueError covers msgspec's errors and bytes that are not UTF-8
             fault = f"The body is not a {event_type}: {error}."
     raise MalformedMessage(fault, request_id=_readable_request_id(message))
@@ -200,6 +206,6 @@ def _readable_request_id(message: Message) -> str | None:
     if not message.attributes.get("ce-type", REQUEST_TYPE).startswith(_REQUEST_FAMILY):
         return None
     try:
-        return msgspec.json.decode(message.body, type=_Identified).request_id
+        return _identified.decode(message.body).request_id
     except (ValueError, RecursionError):
         return None

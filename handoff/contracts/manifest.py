@@ -61,6 +61,9 @@ class _Version(Struct):
     manifest_version: int
 
 
+_versions, _manifests = msgspec.json.Decoder(_Version), msgspec.json.Decoder(Manifest)
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """Write a manifest as indented JSON, for people and programs."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
@@ -72,13 +75,13 @@ def decode_manifest(raw: bytes, *, name: str = "manifest.json") -> Manifest:
     Raises: ArtifactInvalid: not JSON, another manifest version, a field missing or unusable, or fields that disagree
     """
     try:
-        found = msgspec.json.decode(raw, type=_Version).manifest_version
+        found = _versions.decode(raw).manifest_version
         if found != MANIFEST_VERSION:
             raise ArtifactInvalid(
                 f"{name} has manifest version {found}, this program reads {MANIFEST_VERSION};"
                 " serve it with the release that trained it, or train the model again."
             )
-        manifest = msgspec.json.decode(raw, type=Manifest)
+        manifest = _manifests.decode(raw)
     except (ValueError, RecursionError) as error:  # ValueError covers msgspec's errors and bytes that are not UTF-8
         raise ArtifactInvalid(f"{name} is no model manifest ({error}); train the model again.") from error
     if problem := _find_disagreement(manifest):

@@ -94,8 +94,27 @@ class AnalysisResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _encoder = msgspec.json.Encoder()
+# Here as everywhere made when the module is imported, before there is a second thread: two that decode a class for the
+# first time at once crash (msgspec 0.22 lets one read what the other is still writing down about its fields).
+_requests, _responses = msgspec.json.Decoder(AnalysisRequest), msgspec.json.Decoder(AnalysisResponse)
 
 
 def encode_body(body: AnalysisRequest | AnalysisResponse) -> bytes:
     """Write a message body as JSON."""
     return _encoder.encode(body)
+
+
+def decode_request(body: bytes | str) -> AnalysisRequest:
+    """Read a request's body.
+
+    Raises: ValueError, RecursionError: it is none
+    """
+    return _requests.decode(body)
+
+
+def decode_response(body: bytes | str) -> AnalysisResponse:
+    """Read a response's body.
+
+    Raises: ValueError, RecursionError: it is none
+    """
+    return _responses.decode(body)

@@ -50,6 +50,9 @@ class Seen(NamedTuple):
     kept_until: float = 0.0
 
 
+_decoder = msgspec.json.Decoder(Seen)
+
+
 class SweepLock:
     """Held by the one process that sweeps; remembers when a sweep was last finished, and what the calendar said."""
 
@@ -82,7 +85,7 @@ class SweepLock:
 
     def _seen(self) -> Seen:
         try:
-            return msgspec.json.decode(os.pread(self._descriptor, _SEEN_BYTES, _SWEPT_AT_BYTES), type=Seen)
+            return _decoder.decode(os.pread(self._descriptor, _SEEN_BYTES, _SWEPT_AT_BYTES))
         except msgspec.DecodeError:  # an older version's file, or a new one
             return Seen()
 

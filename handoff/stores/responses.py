@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from handoff.contracts.envelope import MAX_BODY_BYTES
 from handoff.contracts.errors import PayloadCorrupt, PayloadNotFound, RequestConflict
 from handoff.contracts.fingerprint import request_fingerprint
-from handoff.contracts.messages import AnalysisRequest, AnalysisResponse
+from handoff.contracts.messages import AnalysisRequest, AnalysisResponse, decode_response
 from handoff.contracts.objects import response_uri
 from handoff.contracts.protocols import Store
 
@@ -41,7 +39,7 @@ def read_answer(store: Store, request: AnalysisRequest) -> AnalysisResponse | No
 
 def _parse(stored: bytes, request_id: str) -> AnalysisResponse:
     try:
-        response = msgspec.json.decode(stored, type=AnalysisResponse)
+        response = decode_response(stored)
     except (ValueError, RecursionError) as error:  # ValueError covers msgspec's errors and bytes that are not UTF-8
         raise PayloadCorrupt(f"The stored response to {request_id} cannot be read: {error}.") from error
     if response.request_id != request_id or response.status != "succeeded" or response.error is not None:

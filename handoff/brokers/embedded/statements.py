@@ -25,6 +25,8 @@ TEMPORARY_LIFE_S = 86_400.0
 # How much one sweep removes, so that it never holds the write lock for long (~10 ms).
 SWEEP_MESSAGES = 1_000
 
+_attributes = msgspec.json.Decoder(dict[str, str])
+
 
 class Claim(NamedTuple):
     """One message taken for delivery."""
@@ -123,8 +125,7 @@ def claim(
         _log.warning("%d messages over their retention were removed, unread", len(too_old))
         connection.executemany("DELETE FROM delivery WHERE subscription_id = ? AND message_id = ?", too_old)
         rows = [row for row in rows if row[5] >= oldest]
-    decode = msgspec.json.decode
-    claims = [Claim(row[0], row[1] + 1, Message(row[2], decode(row[3], type=dict[str, str]), row[4])) for row in rows]
+    claims = [Claim(row[0], row[1] + 1, Message(row[2], _attributes.decode(row[3]), row[4])) for row in rows]
     claims = claims[: fitting([claim.message for claim in claims])]
     connection.executemany(
         "UPDATE delivery SET due_at = ?, attempt = attempt + 1, lease = ? WHERE subscription_id = ? AND message_id = ?",
