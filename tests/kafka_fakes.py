@@ -16,6 +16,7 @@ from handoff.contracts.errors import FashionError
 from handoff.contracts.protocols import Message
 
 WITHIN_S = 20.0
+SILENCE = KafkaError(KafkaError._TIMED_OUT, "no answer")
 
 Headers = Iterable[tuple[str, str | bytes | None]]
 

@@ -17,6 +17,7 @@ from handoff.brokers.kafka.declaration import Declaration, group_of, retry_topic
 from handoff.brokers.kafka.topics import Topics
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
 from handoff.contracts.topology import DAY_S, Topology
+from tests.kafka_fakes import SILENCE
 
 TOPOLOGY = Topology()
 TOPICS = ["image-analysis-dead-letters", "image-analysis-requests", "image-analysis-outputs"]
@@ -129,7 +130,7 @@ def _described(topic: NewTopic) -> SimpleNamespace:
 
 def declare(admin: FakeAdmin, topology: Topology = TOPOLOGY, **options: object) -> list[str]:
     """What a program does that was started with such a URL."""
-    topics = Topics(admin, trouble=lambda: None)  # type: ignore[arg-type]
+    topics = Topics(admin, trouble=lambda: SILENCE)  # type: ignore[arg-type]
     address = Address("a:9092", **options)  # type: ignore[arg-type]
     return Declaration(address, admin=admin, topics=topics).declare(topology)  # type: ignore[arg-type]
 

@@ -6,15 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 
 from handoff.brokers.kafka.delivery import Holdings
 from handoff.brokers.kafka.lane import LaneThread
 from handoff.contracts.errors import BrokerUnavailable, SettingsInvalid
 from handoff.contracts.protocols import Limits
-from tests.kafka_fakes import wait_until
-
-SILENCE = KafkaError(KafkaError._TIMED_OUT, "no answer")
+from tests.kafka_fakes import SILENCE, wait_until
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from handoff.brokers.kafka.publisher import Publisher, Report
 from handoff.brokers.kafka.topics import Topics
 from handoff.contracts.errors import BrokerUnavailable, FashionError, MalformedMessage, SettingsInvalid
 from handoff.contracts.protocols import Message
-from tests.kafka_fakes import wait_until
+from tests.kafka_fakes import SILENCE, wait_until
 
 WITHIN_S = 20.0
 
@@ -249,7 +249,7 @@ class TestTopics:
                 return {}
             return {"known": SimpleNamespace(result=lambda: None)}
 
-        topics = Topics(SimpleNamespace(describe_topics=describe), trouble=lambda: None)  # type: ignore[arg-type]
+        topics = Topics(SimpleNamespace(describe_topics=describe), trouble=lambda: SILENCE)  # type: ignore[arg-type]
         assert topics.has("known")
         asking.set()
         with ThreadPoolExecutor(2) as threads:

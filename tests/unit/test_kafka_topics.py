@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, TopicDescription
 from handoff.brokers.kafka import topics
 from handoff.brokers.kafka.topics import Topics
 from handoff.contracts.errors import BrokerUnavailable
+from tests.kafka_fakes import SILENCE
 
 
 class Admin:
@@ -40,7 +41,7 @@ class Admin:
 
 def topics_of(admin: Admin) -> Topics:
     """Topics that are looked up by this client."""
-    return Topics(cast("AdminClient", admin), trouble=lambda: None)
+    return Topics(cast("AdminClient", admin), trouble=lambda: SILENCE)
 
 
 def test_new_topics_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +110,7 @@ class CountedLock:
 def test_who_waited_for_a_silent_cluster_does_not_ask_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A console's publications look the topic up together: they take one time-out, not one each."""
     admin = SilentAdmin()
-    known, lock = Topics(cast("AdminClient", admin), trouble=lambda: None), CountedLock()
+    known, lock = Topics(cast("AdminClient", admin), trouble=lambda: SILENCE), CountedLock()
     monkeypatch.setattr(known, "_lock", lock)
     with ThreadPoolExecutor(4) as threads:
         answers = [threads.submit(known.has, "requests")]

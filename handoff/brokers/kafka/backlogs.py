@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, translated
 from handoff.brokers.kafka.clients import Clients
 from handoff.brokers.kafka.ledger import Ledger
-from handoff.brokers.kafka.offsets import committed_ledgers
+from handoff.brokers.kafka.offsets import committed_ledgers, places_of
 from handoff.contracts.protocols import Backlog
 from handoff.contracts.topology import SubscriptionSpec
 
@@ -48,10 +48,9 @@ class Backlogs:
 
     def _read(self, group: str, topic: str) -> tuple[int, float | None]:
         consumer = self._consumer(group)
-        numbers = consumer.list_topics(topic, timeout=ANSWER_WITHIN_S).topics[topic].partitions
-        places = [TopicPartition(topic, number) for number in numbers]
+        ledgers = committed_ledgers(consumer, places_of(consumer, topic), timeout_s=ANSWER_WITHIN_S)
         count, behind = 0, list[TopicPartition]()
-        for number, ledger in committed_ledgers(consumer, places, timeout_s=ANSWER_WITHIN_S).items():
+        for number, ledger in ledgers.items():
             waiting = _waiting(consumer, TopicPartition(topic, number), ledger)
             count += waiting
             if waiting:

@@ -42,7 +42,7 @@ REFUSED = {
     KafkaError._SSL,  # noqa: SLF001
     KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001
 }
-_COORDINATOR_AWAY = {
+COORDINATOR_AWAY = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
@@ -78,7 +78,7 @@ def error_of(problem: KafkaException) -> KafkaError:
     return found if isinstance(found, KafkaError) else KafkaError(KafkaError._FAIL, str(problem))  # noqa: SLF001
 
 
-def patiently(ask: Callable[[], Answer], *, passing: Collection[int] = _COORDINATOR_AWAY) -> Answer:
+def patiently(ask: Callable[[], Answer], *, passing: Collection[int] = COORDINATOR_AWAY) -> Answer:
     """Ask again after a failure that passes, of these codes: within a call librdkafka does not try again by itself.
 
     Where nothing else is said, that a group has no coordinator, while brokers start or hand groups over.

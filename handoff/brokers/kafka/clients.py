@@ -108,29 +108,23 @@ class Clients:
 
     def _made(self, kind: Callable[[dict[str, Any]], Client], configuration: dict[str, object]) -> Client:
         what = f"connect to {self._address.servers}"
-        try:
-            return self._connected(kind, configuration, what)
-        # So the library refuses some properties, a share consumer's above all.
-        except (TypeError, ValueError) as problem:
-            raise SettingsInvalid(f"Cannot {what}; Kafka's client refuses: {problem}") from problem
-
-    def _connected(
-        self, kind: Callable[[dict[str, Any]], Client], configuration: dict[str, object], what: str
-    ) -> Client:
+        given = {
+            "bootstrap.servers": self._address.servers,
+            "message.max.bytes": MESSAGE_BYTES + 2 * NOTES_BYTES,
+            "socket.timeout.ms": int(ANSWER_WITHIN_S * 1000),
+            # What matters of its errors comes as exceptions; it would repeat them several times a second.
+            "log_level": _CRITICAL,
+            **self._address.properties,
+            **configuration,
+            "logger": _log,
+            "error_cb": self._hear,
+        }
         with translated(what):
-            return kind(
-                {
-                    "bootstrap.servers": self._address.servers,
-                    "message.max.bytes": MESSAGE_BYTES + 2 * NOTES_BYTES,
-                    "socket.timeout.ms": int(ANSWER_WITHIN_S * 1000),
-                    # What matters of its errors comes as exceptions; it would repeat them several times a second.
-                    "log_level": _CRITICAL,
-                    **self._address.properties,
-                    **configuration,
-                    "logger": _log,
-                    "error_cb": self._hear,
-                }
-            )
+            try:
+                return kind(given)
+            # So the library refuses some properties, a share consumer's above all.
+            except (TypeError, ValueError) as problem:
+                raise SettingsInvalid(f"Cannot {what}; Kafka's client refuses: {problem}") from problem
 
     def _hear(self, error: KafkaError) -> None:
         if error.code() in REFUSED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException
@@ -145,7 +146,7 @@ class Declaration:
 
     def _demand_deliveries(self, settings: Mapping[str, str]) -> None:
         """See that no record is dropped before it has a new start, by the group's limit or that of all groups."""
-        limit = settings.get(_DELIVERY_LIMIT) or self._broker_settings().get(f"group.{_DELIVERY_LIMIT}")
+        limit = settings.get(_DELIVERY_LIMIT) or self._broker_settings.get(f"group.{_DELIVERY_LIMIT}")
         if limit is not None and int(limit) <= MOST_DELIVERIES:
             raise SettingsInvalid(
                 f"This Kafka cluster drops what was delivered {limit} times (group.{_DELIVERY_LIMIT});"
@@ -153,13 +154,14 @@ class Declaration:
             )
 
     def _within_bounds(self, wanted: list[_Bounded]) -> dict[str, str]:
-        bounds = self._broker_settings()
+        bounds = self._broker_settings
         return {
             each.name: str(min(max(each.value, int(bounds[each.least])), int(bounds[each.most])))
             for each in wanted
             if each.least in bounds and each.most in bounds
         }
 
+    @cached_property
     def _broker_settings(self) -> Mapping[str, str]:
         with translated("look at the brokers' settings"):
             cluster = self._admin.describe_cluster(request_timeout=ANSWER_WITHIN_S).result()

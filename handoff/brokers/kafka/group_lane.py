@@ -15,7 +15,7 @@ from functools import partial
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, error_of
+from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, COORDINATOR_AWAY, error_of
 from handoff.brokers.kafka.delivery import Holdings, KafkaDelivery, Settle
 from handoff.brokers.kafka.handover import Handover
 from handoff.brokers.kafka.lane import LaneThread
@@ -50,11 +50,8 @@ _REBALANCING = {
 }
 
 # The group's coordinator moves or starts again, as when brokers are updated one after another.
-_PASSING = {
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
+_PASSING = COORDINATOR_AWAY | {
     KafkaError.NETWORK_EXCEPTION,
-    KafkaError.NOT_COORDINATOR,
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - librdkafka's own codes begin so
     KafkaError._TIMED_OUT,  # noqa: SLF001
@@ -106,20 +103,11 @@ class GroupLane:
 
     def _serve(self) -> None:
         """Fetch with one consumer, until it is closed or of no use any more."""
-        consumer = self._membership.open()
-        try:
-            self._membership.join(consumer, self._assigned, self._revoked, self._lost)
+        rebalances = self._assigned, self._revoked, self._lost
+        with self._membership.joined(*rebalances, forget=self._partitions.drop) as consumer:
             while not self.thread.is_closed:
                 self._step(consumer)
             self._give_up(consumer, None)
-        except KafkaException as problem:
-            if not self._membership.fall_back(error_of(problem)):
-                raise
-        finally:
-            try:
-                consumer.close()  # which gives up what it has
-            finally:
-                self._partitions.drop()
 
     def _step(self, consumer: Consumer) -> None:
         room = self._holdings.room(LOOK_S)

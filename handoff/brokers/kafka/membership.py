@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from handoff.brokers.kafka.calls import error_of
 from handoff.brokers.kafka.clients import Clients
 from handoff.brokers.kafka.offsets import places_of
 from handoff.contracts.topology import SubscriptionSpec
@@ -38,24 +40,37 @@ class Membership:
         self._rebalances: tuple[Rebalance, Rebalance, Rebalance] | None = None
         self._heard_at = 0.0
 
-    def open(self) -> Consumer:
-        """Connect."""
-        return self._clients.consumer(
-            self._spec.name,
-            ack_deadline_s=self._spec.ack_deadline_s,
-            classic=self._is_classic,
-            tells_end=self._tells_end,
-        )
-
-    def join(self, consumer: Consumer, assigned: Rebalance, revoked: Rebalance, lost: Rebalance) -> None:
+    @contextmanager
+    def joined(
+        self, assigned: Rebalance, revoked: Rebalance, lost: Rebalance, *, forget: Callable[[], None]
+    ) -> Iterator[Consumer]:
         """Ask for partitions, of which the three are told: in a later poll, or, alone, at once.
+
+        At the end the consumer is closed, which gives up what it has, and then `forget` is called. Where the cluster
+        turns out not to have the newer protocol the block just ends, and the next one goes by the classic protocol.
 
         Raises: KafkaException
         """
         self._rebalances = assigned, revoked, lost
         self._is_paused = self._is_joined = False
-        self.heard()
-        self._join(consumer)
+        consumer = self._clients.consumer(
+            self._spec.name,
+            ack_deadline_s=self._spec.ack_deadline_s,
+            classic=self._is_classic,
+            tells_end=self._tells_end,
+        )
+        try:
+            self.heard()
+            self._join(consumer)
+            yield consumer
+        except KafkaException as problem:
+            if not self._falls_back(error_of(problem)):
+                raise
+        finally:
+            try:
+                consumer.close()
+            finally:
+                forget()
 
     def assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Fetch these partitions too, from their offsets on."""
@@ -109,7 +124,7 @@ class Membership:
         """
         consumer.get_watermark_offsets(TopicPartition(self._spec.topic, 0), timeout=CHECK_WITHIN_S)
 
-    def fall_back(self, error: KafkaError) -> bool:
+    def _falls_back(self, error: KafkaError) -> bool:
         """Go on with the classic protocol where the cluster turned out to have no other."""
         if self._is_classic or "ConsumerGroupHeartbeat" not in error.str() or "not supported" not in error.str():
             return False

@@ -26,6 +26,20 @@ def places_of(consumer: Consumer, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, number) for number in found.partitions]
 
 
+def committed_places(
+    consumer: Consumer, partitions: Sequence[TopicPartition], *, timeout_s: float
+) -> list[TopicPartition]:
+    """These partitions with what the group committed of them; a negative offset where it never did.
+
+    Raises: KafkaException: no answer
+    """
+    committed = patiently(lambda: consumer.committed(list(partitions), timeout=timeout_s))
+    for each in committed:
+        if each.error is not None:
+            raise KafkaException(each.error)
+    return committed
+
+
 def committed_ledgers(
     consumer: Consumer, partitions: Sequence[TopicPartition], *, timeout_s: float
 ) -> dict[int, Ledger]:
@@ -34,9 +48,7 @@ def committed_ledgers(
     Raises: KafkaException: no answer
     """
     ledgers = {}
-    for found in patiently(lambda: consumer.committed(list(partitions), timeout=timeout_s)):
-        if found.error is not None:
-            raise KafkaException(found.error)
+    for found in committed_places(consumer, partitions, timeout_s=timeout_s):
         offset = found.offset
         if offset < 0:
             offset, _ = consumer.get_watermark_offsets(TopicPartition(found.topic, found.partition), timeout=timeout_s)

@@ -66,14 +66,9 @@ class Partitions:
             self._fetched.append(record)
 
     def waiting(self, count: int) -> list[Record]:
-        """The first of what is to be delivered, those that come again before the others.
-
-        Of a partition that was lost and came back, a delivery from before may have settled what waits here.
-        """
+        """The first of what is to be delivered, those that come again before the others."""
         with self._changed:
             now = time.monotonic()
-            self._again = [(due_at, record) for due_at, record in self._again if not self._is_done(record)]
-            self._fetched = deque(record for record in self._fetched if not self._is_done(record))
             self._fetched.extendleft(record for due_at, record in reversed(self._again) if due_at <= now)
             self._again = [(due_at, record) for due_at, record in self._again if due_at > now]
             return list(islice(self._fetched, count))
@@ -89,7 +84,11 @@ class Partitions:
             self._fetched.extendleft(reversed(records))
 
     def begin(self, records: Iterable[Record]) -> list[tuple[Record, int]]:
-        """Count a delivery of each of these; beside each, how many this record has had."""
+        """Count a delivery of each of these; beside each, how many this record has had.
+
+        Not of those that are done: of a partition that was lost and came back, a delivery from before may settle what
+        waits here.
+        """
         with self._changed:
             return [
                 (record, self._ledgers[record.partition].begin(record.offset))

@@ -80,20 +80,11 @@ class Retries:
         self._thread.join()
 
     def _serve(self) -> None:
-        consumer = self._membership.open()
-        try:
-            self._membership.join(consumer, self._assigned, self._revoked, self._lost)
+        rebalances = self._assigned, self._revoked, self._lost
+        with self._membership.joined(*rebalances, forget=self._forget) as consumer:
             while not self._thread.is_closed:
                 self._step(consumer)
             self._give_up(consumer)
-        except KafkaException as problem:
-            if not self._membership.fall_back(error_of(problem)):
-                raise
-        finally:
-            try:
-                consumer.close()  # which gives up what it has
-            finally:
-                self._forget()
 
     def _step(self, consumer: Consumer) -> None:
         if is_full := self._is_full():

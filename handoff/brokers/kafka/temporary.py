@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from handoff.brokers.kafka.calls import ANSWER_WITHIN_S, UNKNOWN_TOPIC, error_of, patiently, translated
 from handoff.brokers.kafka.clients import Clients
-from handoff.brokers.kafka.offsets import places_of
+from handoff.brokers.kafka.offsets import committed_places, places_of
 from handoff.contracts.topology import SubscriptionSpec
 
 _log = logging.getLogger(__name__)
@@ -24,10 +24,7 @@ def begin_at_end(clients: Clients, spec: SubscriptionSpec) -> None:
     try:
         with translated(f"subscribe to {spec.name}"):
             places = patiently(lambda: places_of(consumer, spec.topic), passing=UNKNOWN_TOPIC)
-            committed = patiently(lambda: consumer.committed(places, timeout=ANSWER_WITHIN_S))
-            for each in committed:
-                if each.error is not None:
-                    raise KafkaException(each.error)
+            committed = committed_places(consumer, places, timeout_s=ANSWER_WITHIN_S)
             if any(each.offset >= 0 for each in committed):
                 return  # a partition added since holds nothing from before, and is read from its beginning
             for each in committed:

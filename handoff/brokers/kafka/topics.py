@@ -19,8 +19,8 @@ _LOOK_AGAIN_AFTER_S = 0.05
 class Topics:
     """Looks topics up; what was found once is not looked up again by `has`."""
 
-    def __init__(self, admin: AdminClient, *, trouble: Callable[[], KafkaError | None]) -> None:
-        """`trouble` says why brokers hung up on this process or are not reached, if that is known."""
+    def __init__(self, admin: AdminClient, *, trouble: Callable[[], KafkaError]) -> None:
+        """`trouble` says why brokers hung up on this process or are not reached, as far as that is known."""
         self._admin = admin
         self._trouble = trouble
         self._known: set[str] = set()
@@ -67,8 +67,7 @@ class Topics:
             return self._describe(names, what)
         except BrokerUnavailable as unanswered:
             self._admin.poll(0.0)  # brings the news of the connection
-            trouble = self._trouble()
-            raise unanswered if trouble is None else meaning(trouble, what) from unanswered
+            raise meaning(self._trouble(), what) from unanswered
 
     def _describe(self, names: Sequence[str], what: str) -> dict[str, TopicDescription]:
         found = {}
