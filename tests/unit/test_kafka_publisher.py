@@ -206,8 +206,9 @@ class TestClose:
         closing: list[threading.Thread] = []
 
         def close_meanwhile() -> None:
-            closing.append(threading.Thread(target=publisher.close))
-            closing[0].start()
+            thread = threading.Thread(target=publisher.close)
+            thread.start()
+            closing.append(thread)  # which is joined as soon as it stands there
             wait_until(publisher._closed.is_set)
             producer.before_produce = lambda: None
 
